@@ -1,0 +1,86 @@
+"""Everything that Leveret raises on purpose.
+
+::
+
+    LeveretError
+    ├── ConfigurationError      a setting is missing or wrong
+    ├── InvalidJob              a job, or a message that claims to be one, breaks the wire contract
+    ├── PublishError            a job was not accepted by the broker
+    │   ├── PublishTimeout      … within the time the caller gave (also a TimeoutError)
+    │   ├── PublishRejected     … because the broker refused it
+    │   ├── PublisherBlocked    … because the broker blocks publishers (memory or disk alarm)
+    │   └── PublisherClosed     … because the publisher was closed
+    ├── TopologyError           the broker's objects are not those of the topology table
+    └── ManagementError         the management API refused or failed
+
+A message says what happened, with which value, and what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigurationError",
+    "InvalidJob",
+    "LeveretError",
+    "ManagementError",
+    "PublishError",
+    "PublishRejected",
+    "PublishTimeout",
+    "PublisherBlocked",
+    "PublisherClosed",
+    "TopologyError",
+]
+
+
+class LeveretError(Exception):
+    """Root of all errors that Leveret raises."""
+
+
+class ConfigurationError(LeveretError):
+    """A setting is missing or wrong; the message names it and the remedy."""
+
+
+class InvalidJob(LeveretError, ValueError):  # noqa: N818 - reads as a statement about the job
+    """A job, or a message that claims to be one, breaks the wire contract.
+
+    ``reason`` is a short stable word from `leveret.message.Reason`, fit for a header or a label.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class PublishError(LeveretError):
+    """A job was not accepted by the broker. ``job_id`` is the id it would have had."""
+
+    def __init__(self, message: str, *, job_id: str | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class PublishTimeout(PublishError, TimeoutError):  # noqa: N818 - a TimeoutError by another name
+    """No confirm came in time. The job may or may not be in the broker.
+
+    It is safe to publish again under the same ``job_id``: the same id is the same job.
+    """
+
+
+class PublishRejected(PublishError):  # noqa: N818 - says what the broker did
+    """The broker refused the job: a full queue, or a permission that is missing."""
+
+
+class PublisherBlocked(PublishError):  # noqa: N818 - says the state it is in
+    """The broker blocks publishers because of a memory or disk alarm."""
+
+
+class PublisherClosed(PublishError):  # noqa: N818 - says the state it is in
+    """The publisher was closed before the job was confirmed."""
+
+
+class TopologyError(LeveretError):
+    """The broker's objects are not those of the topology table."""
+
+
+class ManagementError(LeveretError):
+    """The management API refused a request or could not be reached."""

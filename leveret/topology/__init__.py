@@ -1,0 +1,10 @@
+"""What stands in the broker: one table, who may touch it, and how it gets there.
+
+Not here: the names alone (`leveret.names`) and the arithmetic of delays (`leveret.wheel`).
+"""
+
+from leveret.topology.declare import apply
+from leveret.topology.roles import ROLES, Role, roles_for
+from leveret.topology.table import Topology, build
+
+__all__ = ["ROLES", "Role", "Topology", "apply", "build", "roles_for"]

@@ -1,0 +1,56 @@
+"""Bring the broker to the topology table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pika
+import pika.exceptions
+
+from leveret.errors import TopologyError
+
+if TYPE_CHECKING:
+    from pika.adapters.blocking_connection import BlockingChannel
+
+    from leveret.topology.table import Topology
+
+__all__ = ["apply"]
+
+
+def apply(url: str, topology: Topology) -> None:
+    """Declare the exchanges, queues and bindings of ``topology`` at ``url``; idempotent.
+
+    New bindings are made before revoked ones are removed, so that moving an actor to another queue
+    can for some milliseconds deliver a job to both, but never to none.
+
+    Raises `TopologyError` when something of the same name but other arguments stands there, or the
+    user may not declare it, and `pika.exceptions.AMQPConnectionError` when there is no broker.
+    """
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        _declare(connection.channel(), topology)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        raise TopologyError(
+            f"the broker refused a declaration: {error.reply_text}. If it stands there with other "
+            "arguments, drain it, delete it and apply again; if access is refused, apply with the "
+            "administrator's URL"
+        ) from error
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def _declare(channel: BlockingChannel, topology: Topology) -> None:
+    for exchange in topology.exchanges:
+        channel.exchange_declare(
+            exchange.name, exchange.kind, durable=True, arguments=exchange.arguments
+        )
+    for queue in topology.queues:
+        channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+    for binding in topology.bindings:
+        if binding.to_exchange:
+            channel.exchange_bind(binding.destination, binding.source, binding.key)
+        else:
+            channel.queue_bind(binding.destination, binding.source, binding.key)
+    for binding in topology.revoked:
+        channel.queue_unbind(binding.destination, binding.source, binding.key)
