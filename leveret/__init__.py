@@ -1,0 +1,45 @@
+"""Leveret: background jobs on RabbitMQ that lose nothing, remembered in PostgreSQL.
+
+Publishing needs nothing but pika; declaring actors needs ``leveret[worker]``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from leveret.context import current_job
+from leveret.errors import LeveretError
+from leveret.message import Job
+from leveret.publisher import Publisher, Receipt
+from leveret.signals import Dead, Retry, Snooze
+
+if TYPE_CHECKING:
+    from leveret.actor import actor
+    from leveret.retry import Backoff
+
+__all__ = [
+    "Backoff",
+    "Dead",
+    "Job",
+    "LeveretError",
+    "Publisher",
+    "Receipt",
+    "Retry",
+    "Snooze",
+    "actor",
+    "current_job",
+]
+
+_LAZY = {"actor": "leveret.actor", "Backoff": "leveret.retry"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'leveret' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"leveret.{name} needs {error.name!r}; install leveret[worker]"
+        ) from error

@@ -1,0 +1,65 @@
+"""Declaring actors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+import dramatiq
+
+from leveret.broker import LeveretBroker, get_broker
+from leveret.retry import Backoff
+
+__all__ = ["actor"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_Errors = type[BaseException] | tuple[type[BaseException], ...]
+
+
+def actor(
+    name: str,
+    *,
+    queue: str = "default",
+    time_limit: timedelta | None = timedelta(minutes=10),
+    max_retries: int = 5,
+    backoff: Backoff | None = None,
+    retry_on: _Errors = Exception,
+    dead_on: _Errors = (),
+    priority: int = 0,
+    broker: LeveretBroker | None = None,
+    **options: Any,
+) -> Callable[[Callable[P, R]], dramatiq.Actor[P, R]]:
+    """Declare a function, or a coroutine function, as the actor ``name``.
+
+    :param name: how jobs name it, as ``noun.verb``: ``email.send``.
+    :param queue: the pool that runs it, unless a job says otherwise.
+    :param time_limit: how long a run may take before it is interrupted and counts as failed.
+    :param max_retries: attempts after the first.
+    :param backoff: how long to wait between attempts; 15 s doubling to 1 h, with jitter.
+    :param retry_on: the exceptions that are retried.
+    :param dead_on: those that are not, and make the job a dead letter at once.
+    :param priority: among jobs that a worker process holds, lower numbers run first.
+
+    Arguments are checked against the annotations before the function runs. What it returns, when
+    JSON can write it, is the job's result. The function stays callable; ``.send(...)`` publishes.
+    """
+    where = get_broker() if broker is None else broker
+    declare: Any = dramatiq.actor(
+        actor_name=name,
+        queue_name=queue,
+        priority=priority,
+        broker=where,
+        time_limit=time_limit,
+        max_retries=max_retries,
+        backoff=backoff or Backoff(),
+        retry_on=(*_tuple(retry_on), dramatiq.middleware.Interrupt),
+        dead_on=_tuple(dead_on),
+        **options,
+    )
+    return declare  # type: ignore[no-any-return]
+
+
+def _tuple(errors: _Errors) -> tuple[type[BaseException], ...]:
+    return errors if isinstance(errors, tuple) else (errors,)

@@ -1,0 +1,162 @@
+"""A connection that is kept open."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pika
+
+from leveret.amqp.connection import Connection
+from leveret.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from leveret.amqp.io import IOThread
+
+__all__ = ["Link"]
+
+log = logging.getLogger("leveret.amqp")
+
+_FIRST_DELAY = 0.2
+_LONGEST_DELAY = 5.0
+
+
+class Link:
+    """Keeps one AMQP connection open on an IO thread.
+
+    Every time a connection is up, ``on_up(connection)`` is called; every time it is gone,
+    ``on_down(reason)``. Between attempts it waits with full jitter: a random time below a bound
+    that doubles from 0.2 s to 5 s. Losing the broker is one log line, and so is finding it again.
+
+    ``url`` may be several URLs separated by commas, the nodes of a cluster; attempts go round.
+    All methods are for the IO thread; the callbacks run there.
+    """
+
+    def __init__(
+        self,
+        io: IOThread,
+        url: str,
+        *,
+        name: str,
+        on_up: Callable[[Connection], object],
+        on_down: Callable[[str], object],
+        on_blocked: Callable[[str | None], object] | None = None,
+    ) -> None:
+        self._io = io
+        self._parameters = parse_urls(url, name)
+        self._name = name
+        self._on_up = on_up
+        self._on_down = on_down
+        self._on_blocked = on_blocked
+        self._attempt = 0
+        self._lost_at: float | None = None
+        self._wanted = False
+        self._up = False
+        #: The present connection, open or being opened.
+        self.connection: Connection | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a connection is open."""
+        return self._up
+
+    def open(self) -> None:
+        """Connect, and stay connected."""
+        self._wanted = True
+        self._connect()
+
+    def close(self) -> None:
+        """Disconnect, and stay so."""
+        self._wanted = False
+        connection = self.connection
+        if connection is not None and connection.is_open:
+            connection.close()
+
+    def _connect(self) -> None:
+        if not self._wanted:
+            return
+        parameters = self._parameters[self._attempt % len(self._parameters)]
+        self.connection = Connection(
+            parameters,
+            on_open_callback=self._opened,
+            on_open_error_callback=self._failed,
+            on_close_callback=self._closed,
+            custom_ioloop=self._io.loop,
+        )
+
+    def _opened(self, connection: Connection) -> None:
+        if self._lost_at is not None:
+            log.warning(
+                "%s: connected to the broker again after %.1f s",
+                self._name,
+                time.monotonic() - self._lost_at,
+            )
+        self._attempt, self._lost_at, self._up = 0, None, True
+        if self._on_blocked is not None:
+            blocked = self._on_blocked
+            connection.add_on_connection_blocked_callback(lambda _c, m: blocked(m.method.reason))
+            connection.add_on_connection_unblocked_callback(lambda _c, _m: blocked(None))
+        self._on_up(connection)
+
+    def _failed(self, _connection: Connection, error: Exception | str) -> None:
+        self._down(_reason(error))
+
+    def _closed(self, _connection: Connection, error: Exception) -> None:
+        self._down(_reason(error))
+
+    def _down(self, reason: str) -> None:
+        was_up, self._up, self.connection = self._up, False, None
+        if self._wanted and self._lost_at is None:
+            self._lost_at = time.monotonic()
+            log.warning(
+                "%s: no connection to the broker at %s (%s); trying until it is back",
+                self._name,
+                _address(self._parameters[self._attempt % len(self._parameters)]),
+                reason,
+            )
+        if was_up:
+            self._on_down(reason)
+        if self._wanted:
+            bound = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._attempt)
+            self._attempt = min(self._attempt + 1, 16)
+            self._io.call_later(random.uniform(0, bound), self._connect)  # noqa: S311
+
+
+def parse_urls(url: str, name: str) -> list[pika.URLParameters]:
+    """Read one or more AMQP URLs; passwords never appear in the errors."""
+    result = []
+    for part in url.split(","):
+        pieces = urlsplit(part.strip())
+        if pieces.scheme not in ("amqp", "amqps") or not pieces.hostname:
+            raise ConfigurationError(
+                f"LEVERET_AMQP_URL must look like amqp://user:password@host:5672/vhost, "
+                f"but its scheme and host are {pieces.scheme!r} and {pieces.hostname!r}"
+            )
+        try:
+            parameters = pika.URLParameters(part.strip())
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"LEVERET_AMQP_URL cannot be read: {error}") from None
+        if "heartbeat" not in pieces.query:
+            parameters.heartbeat = 10
+        if "socket_timeout" not in pieces.query:
+            parameters.socket_timeout = 5
+        if "stack_timeout" not in pieces.query:
+            parameters.stack_timeout = 10
+        parameters.client_properties = {"connection_name": name, "product": "leveret"}
+        result.append(parameters)
+    return result
+
+
+def _address(parameters: Any) -> str:
+    return f"{parameters.host}:{parameters.port}{parameters.virtual_host!r}"
+
+
+def _reason(error: Exception | str) -> str:
+    text = str(error) or type(error).__name__
+    if isinstance(error, Exception) and error.__cause__ is not None and not str(error):
+        text = str(error.__cause__)
+    return " ".join(text.split())[:200]

@@ -1,0 +1,108 @@
+"""An actor's arguments, checked against its signature before it runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NotRequired, Required, TypedDict, get_type_hints
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from leveret.errors import ConfigurationError, InvalidJob
+from leveret.message import Reason
+
+__all__ = ["Signature"]
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Signature:
+    """The parameters of an actor's function, as a schema.
+
+    Annotations are read by pydantic in its lax mode, so that a JSON string becomes the datetime,
+    UUID or model that the function asks for. Unknown arguments are refused, unless the function
+    takes ``**kwargs``. Thread-safe once built.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._name = name
+        self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
+        self._positional_only = tuple(
+            p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY
+        )
+        self._takes_more = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+        extra = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+        try:
+            hints = get_type_hints(function, include_extras=True)
+            fields: dict[str, Any] = {}
+            for p in parameters:
+                if p.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+                    continue
+                hint = hints.get(p.name, Any)
+                required = p.default is inspect.Parameter.empty
+                fields[p.name] = Required[hint] if required else NotRequired[hint]
+            shape = TypedDict("Arguments", fields)  # type: ignore[misc]
+            shape.__pydantic_config__ = ConfigDict(  # type: ignore[attr-defined]
+                extra="allow" if extra else "forbid", title=name
+            )
+            self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(shape)
+        except (NameError, TypeError, PydanticUserError) as error:
+            raise ConfigurationError(
+                f"the arguments of actor {name!r} have no schema: {error}; annotate them with "
+                "types that exist at run time and that pydantic knows"
+            ) from error
+
+    def bind(self, positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+        """Give positional arguments their names; raises `InvalidJob` where there is none."""
+        try:
+            bound = self._signature.bind(*positional, **named)
+        except TypeError as error:
+            raise InvalidJob(Reason.BAD_ARGUMENTS, f"{self._name}: {error}") from None
+        arguments = dict(bound.arguments)
+        for parameter in self._signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                arguments.update(arguments.pop(parameter.name, {}))
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                if arguments.pop(parameter.name, ()):
+                    raise InvalidJob(
+                        Reason.BAD_ARGUMENTS,
+                        f"{self._name}: a job's arguments have names, and *{parameter.name} has "
+                        "none; take a list instead",
+                    )
+        return arguments
+
+    def check(
+        self, positional: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Validate a job's arguments and return them as the function wants them.
+
+        Raises `InvalidJob`, naming each argument that is wrong.
+        """
+        if positional:
+            named = self.bind(positional, named)
+        try:
+            arguments = self._adapter.validate_python(named)
+        except ValidationError as error:
+            raise InvalidJob(Reason.BAD_ARGUMENTS, _explain(self._name, error)) from None
+        if self._positional_only:
+            first = [arguments.pop(n) for n in self._positional_only if n in arguments]
+            return first, arguments
+        return [], arguments
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the arguments, with their defaults."""
+        schema = self._adapter.json_schema()
+        for name, parameter in self._signature.parameters.items():
+            default = parameter.default
+            if isinstance(default, str | int | float | bool | list | dict):
+                schema.get("properties", {}).get(name, {}).setdefault("default", default)
+        return schema
+
+
+def _explain(name: str, error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)[:10]
+    ]
+    return f"{name}: {'; '.join(problems)}"

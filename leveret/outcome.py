@@ -1,0 +1,87 @@
+"""What an actor's run leads to: one value, from which everything else follows.
+
+==================  ================================================================  =============
+outcome             what the settler publishes before it acks                         state
+==================  ================================================================  =============
+`Succeeded`         the outcome record                                                succeeded
+`Retry`             the record, and the job's copy into the delay wheel               retrying
+`Snooze`            the record, and the job's copy into the delay wheel               scheduled
+`Dead`              the record, and the dead letter                                   dead
+`Expired`           the record, and the dead letter                                   expired
+`Cancelled`         the record                                                        cancelled
+`Quarantine`        the record, and the job's copy into the quarantine lane           queued
+==================  ================================================================  =============
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from leveret.message import Reason
+
+__all__ = [
+    "Cancelled",
+    "Dead",
+    "Expired",
+    "Outcome",
+    "Quarantine",
+    "Retry",
+    "Snooze",
+    "Succeeded",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The actor returned."""
+
+    result: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The run failed, and another attempt follows after ``delay``."""
+
+    delay: timedelta
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """The job is put off for ``delay``, without using an attempt."""
+
+    delay: timedelta
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The job is given up; ``error`` says in full what ``reason`` says in a word."""
+
+    reason: Reason
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The job's time was over before it could start."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody called the job off before it started."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The delivery has killed ``kills`` workers, and goes to the lane where it runs alone."""
+
+    kills: int
+
+
+Outcome = Succeeded | Retry | Snooze | Dead | Expired | Cancelled | Quarantine

@@ -1,0 +1,147 @@
+"""The settings: environment variables ``LEVERET_*``, read once into one frozen object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from leveret.errors import ConfigurationError
+from leveret.names import DEFAULT_QUEUES, is_queue_name
+
+__all__ = ["Settings"]
+
+PREFIX = "LEVERET_"
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _queues(value: str) -> tuple[str, ...]:
+    words = _words(value)
+    for word in words:
+        if not is_queue_name(word):
+            raise ValueError(f"{word!r} is not a queue: one lower-case word, and not 'any'")
+    if not words or len(set(words)) != len(words):
+        raise ValueError("at least one queue, each named once")
+    return words
+
+
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        number = int(value)
+        if not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def _seconds(value: str) -> timedelta:
+    seconds = float(value)
+    if not 0 < seconds < 1e9:
+        raise ValueError("a number of seconds above 0")
+    return timedelta(seconds=seconds)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value.lower() not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return value.lower()
+
+    return read
+
+
+def _setting(
+    read: Callable[[str], Any], default: Any, description: str, *, secret: bool = False
+) -> Any:
+    return field(
+        default=default, metadata={"read": read, "description": description, "secret": secret}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set from outside; `from_env` reads it."""
+
+    amqp_url: str | None = _setting(
+        _text, None, "RabbitMQ; several URLs with commas are a cluster's nodes", secret=True
+    )
+    database_url: str | None = _setting(_text, None, "PostgreSQL", secret=True)
+    management_url: str | None = _setting(_text, None, "RabbitMQ's management API", secret=True)
+    actors: tuple[str, ...] = _setting(
+        _words, ("actors",), "modules that declare the actors a worker runs"
+    )
+    queues: tuple[str, ...] = _setting(_queues, DEFAULT_QUEUES, "the work queues")
+    app_id: str | None = _setting(
+        _text, None, "name of the publishing service, carried by its jobs"
+    )
+    publish_timeout: timedelta = _setting(
+        _seconds, timedelta(seconds=30), "seconds until an unconfirmed publish fails"
+    )
+    max_body_bytes: int = _setting(_between(1, 128 * 1024**2), 1024 * 1024, "largest body of a job")
+    prefetch: int = _setting(
+        _between(0, 65535), 0, "deliveries a worker process holds of each queue; 0 adapts it"
+    )
+    log_level: str = _setting(
+        _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error"
+    )
+    log_format: str = _setting(
+        _one_of("auto", "json", "console"), "auto", "json, console, or auto (by terminal)"
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the settings; raises `ConfigurationError` naming the variable that is wrong."""
+        environ = os.environ if environ is None else environ
+        values = {}
+        for setting in fields(cls):
+            variable = PREFIX + setting.name.upper()
+            text = environ.get(variable, "").strip()
+            if text:
+                try:
+                    values[setting.name] = setting.metadata["read"](text)
+                except ValueError as error:
+                    shown = "…" if setting.metadata["secret"] else repr(text)
+                    raise ConfigurationError(f"{variable} is {shown}, not {error}") from None
+        return cls(**values)
+
+    def require_amqp_url(self) -> str:
+        """Return the broker's URL; raises `ConfigurationError` when it is not set."""
+        if self.amqp_url is None:
+            raise ConfigurationError(
+                "LEVERET_AMQP_URL is not set; give the broker's address, such as "
+                "amqp://user:password@host:5672/leveret"
+            )
+        return self.amqp_url
+
+    def masked(self) -> dict[str, str]:
+        """Show every variable and its value, secrets masked."""
+        shown = {}
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.metadata["secret"] and value is not None:
+                value = ",".join(_mask(part) for part in value.split(","))
+            elif isinstance(value, tuple):
+                value = ",".join(value)
+            elif isinstance(value, timedelta):
+                value = f"{value.total_seconds():g}"
+            shown[PREFIX + setting.name.upper()] = "" if value is None else str(value)
+        return shown
+
+
+def _mask(url: str) -> str:
+    pieces = urlsplit(url)
+    if pieces.password is None:
+        return url
+    where = pieces.netloc.rpartition("@")[2]
+    return urlunsplit(pieces._replace(netloc=f"{pieces.username}:***@{where}"))
