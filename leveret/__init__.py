@@ -15,7 +15,7 @@ from leveret.publisher import Publisher, Receipt
 from leveret.signals import Dead, Retry, Snooze
 
 if TYPE_CHECKING:
-    from leveret.actor import actor
+    from leveret.declaration import actor
     from leveret.retry import Backoff
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "current_job",
 ]
 
-_LAZY = {"actor": "leveret.actor", "Backoff": "leveret.retry"}
+_LAZY = {"actor": "leveret.declaration", "Backoff": "leveret.retry"}
 
 
 def __getattr__(name: str) -> Any:

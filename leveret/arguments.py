@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NotRequired, Required, TypedDict, get_type_hints
+from typing import Any, NotRequired, Required, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from leveret.errors import ConfigurationError, InvalidJob
 from leveret.message import Reason
@@ -42,10 +43,8 @@ class Signature:
                 hint = hints.get(p.name, Any)
                 required = p.default is inspect.Parameter.empty
                 fields[p.name] = Required[hint] if required else NotRequired[hint]
-            shape = TypedDict("Arguments", fields)  # type: ignore[misc]
-            shape.__pydantic_config__ = ConfigDict(  # type: ignore[attr-defined]
-                extra="allow" if extra else "forbid", title=name
-            )
+            shape: Any = TypedDict("Arguments", fields)  # type: ignore[misc]
+            shape.__pydantic_config__ = ConfigDict(extra="allow" if extra else "forbid", title=name)
             self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(shape)
         except (NameError, TypeError, PydanticUserError) as error:
             raise ConfigurationError(

@@ -91,6 +91,11 @@ class LeveretBroker(dramatiq.Broker):
             self._signatures[actor] = signature
         return signature
 
+    def check_actors(self) -> None:
+        """Build the schema of every actor; raises `ConfigurationError` where there can be none."""
+        for actor in self.actors:
+            self.signature(actor)
+
     def policy(self, actor: str) -> Policy:
         """Return how an actor's failures are treated."""
         return self._policies[actor]
@@ -170,7 +175,8 @@ class LeveretBroker(dramatiq.Broker):
 
 def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function as it was written, below Dramatiq's wrapper for coroutines."""
-    return inspect.unwrap(function)
+    innermost: Callable[..., Any] = inspect.unwrap(function)
+    return innermost
 
 
 def policy_of(actor: dramatiq.Actor[..., Any]) -> Policy:

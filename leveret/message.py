@@ -47,6 +47,7 @@ __all__ = [
     "encode",
     "job_time",
     "new_id",
+    "plain",
 ]
 
 #: The largest body of a job. Larger things belong into a storage, and their address into the job.
@@ -143,7 +144,7 @@ def job_time(job_id: str) -> float | None:
 # ------------------------------------------------------------------------------------- encoding
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Write what JSON lacks the way pydantic reads it back."""
     match value:
         case datetime() | date() | time_of_day():
@@ -160,7 +161,7 @@ def _plain(value: object) -> object:
 
 
 _to_json = json.JSONEncoder(
-    separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+    separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=plain
 ).encode
 
 
@@ -265,6 +266,11 @@ def _check(job: Job) -> None:
 def format_time(moment: datetime) -> str:
     """Write a time as RFC 3339 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def now_plus(delay: timedelta) -> datetime:
+    """Return the time ``delay`` from now."""
+    return datetime.now(UTC) + delay
 
 
 def _read_time(value: object) -> datetime:

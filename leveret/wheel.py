@@ -15,6 +15,7 @@ about half the hops. Everything here is pure: the objects are declared in `lever
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "digits_of",
     "digits_to_units",
     "hops",
+    "queue_ttl",
     "round_up",
     "split_key",
     "units_of",
@@ -104,3 +106,15 @@ def split_key(routing_key: str) -> tuple[timedelta | None, str]:
             units = units * RADIX + _VALUES[word]
         return units * UNIT, words[DIGITS]
     return None, routing_key
+
+
+_QUEUE = re.compile(r"leveret\.delay\.([0-6])\.([1-9a-f])")
+
+
+def queue_ttl(queue: str) -> timedelta | None:
+    """Return how long a queue of the wheel holds a job; None for other queues."""
+    match = _QUEUE.fullmatch(queue)
+    if match is None:
+        return None
+    units: int = _VALUES[match[2]] * RADIX ** int(match[1])
+    return units * UNIT

@@ -52,6 +52,14 @@ class IOThread:
         self.call_soon(call)
         return done.wait(timeout)
 
+    def call_later_threadsafe(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Run ``callback`` in ``seconds``. Thread-safe."""
+        self.call_soon(lambda: self.loop.call_later(seconds, callback))
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(timeout)
+
     def stop(self, timeout: float = 5.0) -> None:
         """End the thread. Thread-safe, and harmless when it has ended already."""
         if not self._stopped:

@@ -270,7 +270,7 @@ class Publisher:
             self._io, self._outbound = self._shared
             return self._io
         io = IOThread(thread_name("publish"))
-        outbound = Outbound(io, self._url, name=self._name, on_blocked=self._on_blocked)
+        outbound = Outbound(io, self._url, name=self._name, on_blocked=self.on_blocked)
         self._io, self._outbound = io, outbound
         io.call_soon(outbound.open)
         return io
@@ -290,7 +290,8 @@ class Publisher:
             if self._waiting:
                 self._room.notify(1)
 
-    def _on_blocked(self, reason: str | None) -> None:
+    def on_blocked(self, reason: str | None) -> None:
+        """Take note that the broker blocks publishers, or with None that it does not any more."""
         with self._lock:
             self._blocked = reason
             self._room.notify_all()

@@ -1,0 +1,62 @@
+"""The metrics, in one table. Base units, bounded labels, prefix ``leveret_``.
+
+With ``PROMETHEUS_MULTIPROC_DIR`` set before this is imported, the counts of several processes add
+up, and those of a dead process stay (its gauges do not).
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = [
+    "JOBS",
+    "JOBS_IN_PROGRESS",
+    "JOB_DURATION",
+    "JOB_QUEUE_TIME",
+    "REDELIVERIES_ADOPTED",
+    "RETRIES",
+    "SETTLEMENTS_VOID",
+    "WORKER_THREADS",
+]
+
+#: From a no-op to ten minutes.
+_DURATION_BUCKETS = (
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600,
+)  # fmt: skip
+
+JOBS = Counter(
+    "leveret_jobs",
+    "Runs that were settled, by what they led to.",
+    ["actor", "queue", "outcome"],
+)
+JOB_DURATION = Histogram(
+    "leveret_job_duration_seconds",
+    "Time from the start of a run to its end.",
+    ["actor", "queue"],
+    buckets=_DURATION_BUCKETS,
+)
+JOB_QUEUE_TIME = Histogram(
+    "leveret_job_queue_time_seconds",
+    "Time from when a job was published, or due, to the start of its run.",
+    ["actor", "queue"],
+    buckets=_DURATION_BUCKETS,
+)
+JOBS_IN_PROGRESS = Gauge(
+    "leveret_jobs_in_progress",
+    "Jobs that are running now.",
+    multiprocess_mode="livesum",
+)
+WORKER_THREADS = Gauge(
+    "leveret_worker_threads",
+    "Worker threads that are alive.",
+    multiprocess_mode="livesum",
+)
+RETRIES = Counter("leveret_retries", "Retries that were published.", ["actor", "queue"])
+SETTLEMENTS_VOID = Counter(
+    "leveret_settlements_void",
+    "Runs whose delivery could not be settled any more, because its channel was gone.",
+)
+REDELIVERIES_ADOPTED = Counter(
+    "leveret_redeliveries_adopted",
+    "Redeliveries of a job that was still running here, and that settled it.",
+)

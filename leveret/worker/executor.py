@@ -1,0 +1,178 @@
+"""Running one job: a pipeline from a delivery to an outcome.
+
+::
+
+    read ──► expired? ──► due? ──► find the actor ──► check arguments ──► before hooks ──► run
+                                                                                            │
+                                               outcome ◄── after hooks ◄── judge ◄──────────┘
+
+Every step may end the pipeline with an outcome, and none of them can end it without one.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dramatiq.middleware import Middleware, SkipMessage
+
+from leveret import context, wheel
+from leveret.amqp.connection import Unreadable
+from leveret.broker import LeveretBroker
+from leveret.errors import InvalidJob
+from leveret.message import MAX_BODY_BYTES, Reason, decode
+from leveret.outcome import Dead, Expired, Outcome, Snooze, Succeeded
+from leveret.retry import decide
+from leveret.worker.delivery import Delivery
+from leveret.worker.timelimit import TimeLimits
+
+__all__ = ["Executor"]
+
+#: A delayed job is not held back for less than this; clocks of two machines differ by more.
+_DUE_TOLERANCE = timedelta(milliseconds=50)
+
+
+class Executor:
+    """Runs deliveries, one at a time for each calling thread. Thread-safe."""
+
+    def __init__(
+        self,
+        broker: LeveretBroker,
+        limits: TimeLimits,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        dice: random.Random | None = None,
+    ) -> None:
+        self._broker = broker
+        self._limits = limits
+        self._max_body_bytes = max_body_bytes
+        self._dice = dice or random.Random()  # noqa: S311 - jitter
+        self._hooked = any(_has_run_hooks(middleware) for middleware in broker.middleware)
+
+    def run(self, delivery: Delivery) -> Outcome:
+        """Run the job of a delivery; whatever happens, there is an outcome."""
+        now = time.time()
+        try:
+            ended = self._prepare(delivery, now)
+        except InvalidJob as error:
+            return Dead(Reason(error.reason), error)
+        except Exception as error:  # noqa: BLE001 - a message must never end its worker thread
+            return Dead(Reason.REFUSED, error)
+        if ended is not None:
+            return ended
+        delivery.started_at = now
+        outcome = self._perform(delivery)
+        delivery.ended_at = time.time()
+        return outcome
+
+    def _prepare(self, delivery: Delivery, now: float) -> Outcome | None:
+        """Make a delivery ready to run; an outcome when it must not."""
+        properties = delivery.properties
+        if isinstance(properties, Unreadable):
+            raise InvalidJob(
+                Reason.UNREADABLE_HEADER, f"the header cannot be read: {properties.cause}"
+            )
+        job = delivery.job = decode(
+            properties, delivery.routing_key, delivery.body, limit=self._max_body_bytes
+        )
+        if _expired_early(properties.headers):
+            return Expired("its AMQP expiration was shorter than its delay")
+        if job.expires_at is not None and job.expires_at.timestamp() <= now:
+            return Expired(f"it was not to be started after {job.expires_at.isoformat()}")
+        if job.due_at is not None and properties.type is None:
+            wait = job.due_at - datetime.fromtimestamp(now, UTC)
+            if wait > _DUE_TOLERANCE:
+                return Snooze(wait, "it is due later")
+        if job.actor not in self._broker.actors:
+            known = ", ".join(sorted(self._broker.actors)) or "none"
+            raise InvalidJob(
+                Reason.UNKNOWN_ACTOR,
+                f"no actor {job.actor!r} is declared in this worker (it has: {known[:500]}); add "
+                "its module to LEVERET_ACTORS, or publish to the queue of a worker that has it",
+            )
+        signature = self._broker.signature(job.actor)
+        delivery.positional, delivery.named = signature.check(job.positional, job.arguments)
+        return None
+
+    def _perform(self, delivery: Delivery) -> Outcome:
+        job = delivery.job
+        if job is None:
+            raise InvalidJob(Reason.NOT_JSON, "the delivery was not read")
+        actor = self._broker.actors[job.actor]
+        policy = self._broker.policy(job.actor)
+        limit = None if policy.time_limit is None else policy.time_limit.total_seconds()
+        result: Any = None
+        error: BaseException | None = None
+        token = context.running.set(job)
+        try:
+            if self._hooked:
+                self._broker.emit_before("process_message", delivery)
+            if delivery.failed:
+                raise SkipMessage("a before hook failed the message")
+            result = self._limits.limited(
+                limit, lambda: actor.fn(*delivery.positional, **delivery.named)
+            )
+        except SkipMessage as skip:
+            self._broker.emit_after("skip_message", delivery)
+            if delivery.failed:
+                return Dead(Reason.REFUSED, skip)
+            return Succeeded()
+        except BaseException as failure:  # noqa: BLE001 - whatever an actor raises is its outcome
+            error = failure
+        finally:
+            context.running.reset(token)
+        if self._hooked:
+            hook_error = self._after(delivery, result, error)
+            error = error or hook_error
+        if error is None:
+            return Succeeded(result)
+        return decide(error, job, policy, self._dice)
+
+    def _after(
+        self, delivery: Delivery, result: Any, error: BaseException | None
+    ) -> BaseException | None:
+        """Call the after hooks; a hook that fails fails the run.
+
+        What a hook does (enqueue the next job of a pipeline, store a result) follows from the run;
+        acking the job although it was not done would lose it.
+        """
+        failure: BaseException | None = None
+        for middleware in reversed(self._broker.middleware):
+            try:
+                middleware.after_process_message(
+                    self._broker, delivery, result=result, exception=error
+                )
+            except Exception as hook_error:  # noqa: BLE001 - becomes the outcome
+                failure = failure or hook_error
+        return failure
+
+
+def _has_run_hooks(middleware: Middleware) -> bool:
+    return any(
+        getattr(type(middleware), hook) is not getattr(Middleware, hook)
+        for hook in ("before_process_message", "after_process_message", "after_skip_message")
+    )
+
+
+def _expired_early(headers: Any) -> bool:
+    """Tell whether an AMQP expiration ended a wait in the wheel before its time.
+
+    A client that sets ``expiration`` on a delayed job makes the broker let go of it early. The
+    broker writes the expiration into ``x-death``, next to the queue whose TTL was longer.
+    """
+    deaths = headers.get("x-death") if headers else None
+    if not isinstance(deaths, list):
+        return False
+    for death in deaths:
+        if not isinstance(death, dict) or "original-expiration" not in death:
+            continue
+        ttl = wheel.queue_ttl(str(death.get("queue", "")))
+        try:
+            expiration = timedelta(milliseconds=int(str(death["original-expiration"])))
+        except (ValueError, OverflowError):
+            continue
+        if ttl is not None and expiration < ttl:
+            return True
+    return False

@@ -1,0 +1,136 @@
+"""The quarantine lane: suspects run one at a time, alone in their process.
+
+A suspect is a delivery that has ended twice with the death of its worker. It may be the murderer or
+a neighbour. Here it is taken by `basic.get` only when nothing else runs, so what is taken is what
+runs, and a further death is charged to nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from leveret import names
+from leveret.amqp import IOThread, Link
+from leveret.message import PREFIX
+from leveret.worker.delivery import Delivery, Session
+
+if TYPE_CHECKING:
+    from leveret.amqp.connection import Connection
+
+__all__ = ["LaneIntake"]
+
+log = logging.getLogger("leveret.worker")
+
+_POLL_SECONDS = 0.5
+
+
+class LaneIntake:
+    """Takes one suspect at a time from the quarantine queues of ``queues``. For the IO thread."""
+
+    def __init__(
+        self,
+        io: IOThread,
+        url: str,
+        *,
+        name: str,
+        queues: Iterable[str],
+        on_delivery: Callable[[Delivery], object],
+    ) -> None:
+        self._io = io
+        self._link = Link(io, url, name=name, on_up=self._up, on_down=self._down)
+        self._queues = tuple(queues)
+        self._on_delivery = on_delivery
+        self._connection: Connection | None = None
+        self._sessions: dict[str, Session] = {}
+        self._survived: set[str] = set()
+        self._next = 0
+        self._stopping = False
+        #: When it last had a suspect (`time.monotonic`).
+        self.last_busy = time.monotonic()
+
+    @property
+    def consuming(self) -> dict[str, bool]:
+        """Tell of each queue whether it can be asked."""
+        return {queue: queue in self._sessions for queue in self._queues}
+
+    def open(self) -> None:
+        """Start asking."""
+        self._link.open()
+        self._poll()
+
+    def stop(self) -> None:
+        """Stop asking."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._stopping = True
+        self._link.close()
+
+    def set_prefetch(self, prefetch: int) -> None:
+        """Ignore it: the lane has one slot."""
+
+    def charged(self, delivery: Delivery) -> int:
+        """Count the deaths since the suspect came to the lane."""
+        headers = delivery.properties.headers or {}
+        count = headers.get("x-delivery-count", 0)
+        survived = delivery.label in self._survived
+        return max(0, count - survived) if isinstance(count, int) else 0
+
+    def _up(self, connection: Connection) -> None:
+        self._connection = connection
+        for queue in self._queues:
+            self._open_channel(queue)
+
+    def _open_channel(self, queue: str) -> None:
+        connection = self._connection
+        if connection is not None and connection.is_open and not self._stopping:
+            connection.channel(on_open_callback=lambda channel: self._channel_open(queue, channel))
+
+    def _channel_open(self, queue: str, channel: Any) -> None:
+        session = Session(channel, queue, names.quarantine_queue(queue))
+        self._sessions[queue] = session
+        channel.add_on_close_callback(lambda _channel, _error: self._closed(session))
+
+    def _down(self, _reason: str) -> None:
+        self._connection = None
+        for session in list(self._sessions.values()):
+            self._closed(session)
+
+    def _closed(self, session: Session) -> None:
+        if session.is_over:
+            return
+        session.is_over = True
+        self._survived.update(delivery.label for delivery in session.held.values())
+        self._sessions.pop(session.queue, None)
+        self._io.call_later(1.0, lambda: self._open_channel(session.queue))
+
+    def _poll(self) -> None:
+        """Ask the next queue, unless a suspect is in hand."""
+        if self._stopping:
+            return
+        self._io.call_later(_POLL_SECONDS / len(self._queues), self._poll)
+        if any(session.held for session in self._sessions.values()):
+            self.last_busy = time.monotonic()
+            return
+        queue = self._queues[self._next % len(self._queues)]
+        self._next += 1
+        session = self._sessions.get(queue)
+        if session is None or not session.channel.is_open:
+            return
+
+        def got(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            headers = properties.headers or {}
+            key = headers.get(f"{PREFIX}routing-key", method.routing_key)
+            delivery = Delivery(session, method.delivery_tag, str(key), properties, body)
+            session.held[method.delivery_tag] = delivery
+            self.last_busy = time.monotonic()
+            self._on_delivery(delivery)
+
+        try:
+            session.channel.basic_get(session.source, got)
+        except Exception as error:  # noqa: BLE001 - one get at a time: the last has not answered
+            log.debug("the lane waits for an answer: %s", error)

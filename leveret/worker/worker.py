@@ -1,0 +1,414 @@
+"""One worker process: its threads, its two connections, and their beginning and end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from leveret import metrics
+from leveret.amqp import IOThread, Outbound
+from leveret.amqp.connection import thread_name
+from leveret.message import MAX_BODY_BYTES, Reason, job_time
+from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
+from leveret.publisher import Publisher
+from leveret.worker.executor import Executor
+from leveret.worker.intake import Intake
+from leveret.worker.lane import LaneIntake
+from leveret.worker.prefetch import PrefetchGovernor
+from leveret.worker.records import event_of, heartbeat, started
+from leveret.worker.settlement import Settler
+from leveret.worker.timelimit import TimeLimits
+from leveret.worker.workqueue import WorkQueue
+
+if TYPE_CHECKING:
+    from leveret.broker import LeveretBroker
+    from leveret.worker.delivery import Delivery, Session
+
+__all__ = ["Health", "Worker", "WorkerThread"]
+
+log = structlog.get_logger("leveret.job")
+
+#: Deliveries of one message that may end with the death of its worker before it runs alone.
+KILLS_BEFORE_QUARANTINE = 2
+#: A run longer than this gets a started record of its own.
+ANNOUNCE_SECONDS = 0.1
+HEARTBEAT_SECONDS = 5.0
+#: A thread that is still in a run so long after its time limit is stuck.
+STUCK_SECONDS = 30.0
+_TICK_SECONDS = 0.1
+_IO_SILENCE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """How a worker process is, as its health checks see it."""
+
+    #: Whether every queue is being consumed and outcomes can be published.
+    ready: bool
+    #: What will not get better by itself; empty when all is well.
+    faults: tuple[str, ...]
+    #: Ids of the jobs that are running.
+    running: tuple[str, ...]
+    #: Whether a job waits for the quarantine lane.
+    suspects: bool = False
+
+
+class WorkerThread(threading.Thread):
+    """Runs one job at a time."""
+
+    def __init__(self, worker: Worker, number: int) -> None:
+        super().__init__(name=f"leveret-worker-{number}", daemon=True)
+        self._worker = worker
+        #: What it is running.
+        self.delivery: Delivery | None = None
+
+    def run(self) -> None:
+        """Take deliveries from the work queue until the worker stops."""
+        self._worker.work(self)
+
+
+class _Source(Protocol):
+    """Where deliveries come from."""
+
+    @property
+    def consuming(self) -> dict[str, bool]: ...
+    def open(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+    def set_prefetch(self, prefetch: int) -> None: ...
+    def charged(self, delivery: Delivery) -> int: ...
+
+
+class Worker:
+    """Consumes queues and runs their jobs on ``threads`` threads.
+
+    Start it with `start`, end it with `stop`; both from the same thread. With ``lane`` it serves
+    the quarantine lane of its queues instead: one job at a time, alone in its process.
+    """
+
+    def __init__(
+        self,
+        broker: LeveretBroker,
+        url: str,
+        *,
+        queues: Sequence[str],
+        threads: int = 8,
+        prefetch: int = 0,
+        lane: bool = False,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
+        self.broker = broker
+        self.queues = tuple(queues)
+        self.id = f"{socket.gethostname().split('.')[0]}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.lane = lane
+        self._work = WorkQueue()
+        self._limits = TimeLimits()
+        self._executor = Executor(broker, self._limits, max_body_bytes=max_body_bytes)
+        self._threads = [WorkerThread(self, n) for n in range(1 if lane else threads)]
+        self._io = IOThread(thread_name("worker"))
+        self._outbound = Outbound(
+            self._io,
+            url,
+            name=f"leveret worker {self.id} (publishing)",
+            on_blocked=self._on_blocked,
+        )
+        self.publisher = Publisher(
+            url, io=self._io, outbound=self._outbound, max_body_bytes=max_body_bytes
+        )
+        self._settler = Settler(
+            self._io,
+            self._outbound,
+            self.id,
+            on_settled=self._on_settled,
+            on_void=self._on_void,
+        )
+        self._governor = PrefetchGovernor(len(self._threads), fixed=prefetch)
+        name = f"leveret worker {self.id} (consuming)"
+        self._source: _Source = (
+            LaneIntake(self._io, url, name=name, queues=queues, on_delivery=self._on_delivery)
+            if lane
+            else Intake(
+                self._io,
+                url,
+                name=name,
+                queues=queues,
+                prefetch=self._governor.prefetch,
+                on_delivery=self._on_delivery,
+                on_over=self._on_over,
+            )
+        )
+        #: Running jobs whose session is over, by id.
+        self._orphans: dict[str, Delivery] = {}
+        self._stopping = False
+        self._draining = False
+        self._suspects = False
+        self._last_heartbeat = 0.0
+
+    # ------------------------------------------------------------------------ beginning and end
+
+    def start(self) -> None:
+        """Connect, start the threads, and begin to consume; returns at once."""
+        self.broker.check_actors()
+        self.broker.publisher = self.publisher
+        self.broker.emit_before("worker_boot", self)
+        for thread in self._threads:
+            thread.start()
+        self._io.call_soon(self._outbound.open)
+        self._io.call_soon(self._source.open)
+        self._io.call_soon(self._tick)
+        self.broker.emit_after("worker_boot", self)
+
+    def stop(self, grace: float = 30.0) -> bool:
+        """Stop consuming, give back what was not started, and let running jobs end.
+
+        Waits at most ``grace`` seconds; jobs that still run then go back to their queues when the
+        connection closes. Tells whether all had ended.
+        """
+        self.broker.emit_before("worker_shutdown", self)
+        end = time.monotonic() + grace
+        self._io.run(self._drain)
+        while time.monotonic() < end and not self._is_idle():
+            time.sleep(0.01)
+        idle = self._is_idle()
+        self._stopping = True
+        self._io.run(self._disconnect)
+        self._limits.close()
+        if idle:
+            for thread in self._threads:
+                thread.join(2.0)
+        self._io.call_later_threadsafe(0.5, self._io.loop.stop)
+        self._io.join(3.0)
+        self.broker.emit_after("worker_shutdown", self)
+        return idle
+
+    def _is_idle(self) -> bool:
+        return (
+            not any(thread.delivery is not None for thread in self._threads)
+            and not len(self._work)
+            and not self._settler.pending
+        )
+
+    def _drain(self) -> None:
+        self._draining = True
+        self._source.stop()
+        for delivery in self._work.clear():
+            delivery.session.reject(delivery.tag, requeue=True)
+
+    def _disconnect(self) -> None:
+        self._source.close()
+        self._outbound.close()
+
+    # -------------------------------------------------------------------------- the worker threads
+
+    def work(self, thread: WorkerThread) -> None:
+        """Run jobs on the calling thread until the worker stops."""
+        self.broker.emit_after("worker_thread_boot", thread)
+        metrics.WORKER_THREADS.inc()
+        try:
+            while not self._stopping:
+                delivery = self._work.get(timeout=1.0)
+                if delivery is None or delivery.session.is_over:
+                    continue
+                thread.delivery = delivery
+                outcome = self._executor.run(delivery)
+                self._settler.submit(delivery, outcome)
+                thread.delivery = None
+        finally:
+            metrics.WORKER_THREADS.dec()
+            self.broker.emit_before("worker_thread_shutdown", thread)
+
+    # ------------------------------------------------------------------------------ on the IO thread
+
+    def _on_blocked(self, reason: str | None) -> None:
+        self.publisher.on_blocked(reason)
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        if self._draining:
+            delivery.session.reject(delivery.tag, requeue=True)
+            return
+        if self._orphans:
+            orphan = self._orphans.get(delivery.label)
+            if orphan is not None and orphan.successor is None:
+                orphan.successor = delivery
+                metrics.REDELIVERIES_ADOPTED.inc()
+                return
+        kills = self._source.charged(delivery)
+        if self.lane:
+            if kills:
+                self._settler.submit(
+                    delivery,
+                    Dead(Reason.WORKER_KILLED, WorkerKilled(KILLS_BEFORE_QUARANTINE + kills)),
+                )
+                return
+        elif kills >= KILLS_BEFORE_QUARANTINE:
+            self._suspects = True
+            self._settler.submit(delivery, Quarantine(kills))
+            return
+        self._work.put(delivery, self._priority(delivery))
+
+    def _priority(self, delivery: Delivery) -> int:
+        actor = self.broker.actors.get(delivery.properties.type)
+        return 0 if actor is None else actor.priority
+
+    def _on_over(self, session: Session) -> None:
+        """A session is over: remember its running jobs, forget what had not started."""
+        for thread in self._threads:
+            delivery = thread.delivery
+            if delivery is not None and delivery.session is session and delivery.label != "(no id)":
+                self._orphans[delivery.label] = delivery
+
+    def _on_void(self, delivery: Delivery, outcome: Outcome) -> None:
+        self._orphans.pop(delivery.label, None)
+        metrics.SETTLEMENTS_VOID.inc()
+        log.warning(
+            "job.void",
+            job_id=delivery.label,
+            queue=delivery.session.queue,
+            outcome=event_of(outcome),
+            reason="its channel is gone; the broker delivers it again",
+        )
+
+    def _on_settled(self, delivery: Delivery, outcome: Outcome) -> None:
+        if self._orphans:
+            self._orphans.pop(delivery.label, None)
+        job = delivery.job
+        actor = "unknown"
+        if job is not None and job.actor in self.broker.actors:
+            actor = job.actor
+        queue = delivery.session.queue
+        event = event_of(outcome)
+        metrics.JOBS.labels(actor, queue, event).inc()
+        duration = None
+        if delivery.started_at is not None and delivery.ended_at is not None:
+            duration = delivery.ended_at - delivery.started_at
+            self._governor.observe(duration)
+            metrics.JOB_DURATION.labels(actor, queue).observe(duration)
+            wanted = _wanted_at(delivery)
+            if wanted is not None:
+                metrics.JOB_QUEUE_TIME.labels(actor, queue).observe(
+                    max(0.0, delivery.started_at - wanted)
+                )
+        if isinstance(outcome, Retry):
+            metrics.RETRIES.labels(actor, queue).inc()
+        _log_transition(delivery, outcome, event, duration)
+
+    def _tick(self) -> None:
+        self._io.call_later(_TICK_SECONDS, self._tick)
+        now = time.time()
+        running = []
+        for thread in self._threads:
+            delivery = thread.delivery
+            if delivery is None or delivery.job is None or delivery.started_at is None:
+                continue
+            running.append(delivery.job.id)
+            if not delivery.announced and now - delivery.started_at >= ANNOUNCE_SECONDS:
+                delivery.announced = True
+                self._settler.note(started(delivery))
+                log.info("job.started", **_who(delivery))
+        metrics.JOBS_IN_PROGRESS.set(len(running))
+        if now - self._last_heartbeat >= HEARTBEAT_SECONDS:
+            self._last_heartbeat = now
+            self._settler.note(heartbeat(self.queues, len(self._threads), running, now))
+        self._source.set_prefetch(self._governor.adapt())
+
+    # -------------------------------------------------------------------------------------- health
+
+    def health(self) -> Health:
+        """Look at the worker from outside; thread-safe."""
+        faults = []
+        if time.monotonic() - self._io.last_tick > _IO_SILENCE_SECONDS or not self._io.is_alive:
+            faults.append("the IO thread does not run")
+        dead = sum(not thread.is_alive() for thread in self._threads)
+        if dead and not self._stopping:
+            faults.append(f"{dead} of {len(self._threads)} worker threads are dead")
+        now = time.time()
+        running = []
+        for thread in self._threads:
+            delivery = thread.delivery
+            if delivery is None or delivery.job is None or delivery.started_at is None:
+                continue
+            job = delivery.job
+            running.append(job.id)
+            limit = self.broker.policy(job.actor).time_limit
+            if (
+                limit is not None
+                and now - delivery.started_at > limit.total_seconds() + STUCK_SECONDS
+            ):
+                faults.append(
+                    f"job {job.id} ({job.actor}) is stuck: it runs for "
+                    f"{now - delivery.started_at:.0f} s and does not heed its time limit"
+                )
+        suspects, self._suspects = self._suspects, False
+        return Health(
+            ready=self._outbound.is_up and all(self._source.consuming.values()) and not faults,
+            faults=tuple(faults),
+            running=tuple(running),
+            suspects=suspects,
+        )
+
+
+class WorkerKilled(Exception):  # noqa: N818 - says what happened
+    """A delivery has ended with the death of its worker too often."""
+
+    def __init__(self, kills: int) -> None:
+        super().__init__(
+            f"the worker process died while it ran this job, {kills} times, the last time alone"
+        )
+
+
+def _wanted_at(delivery: Delivery) -> float | None:
+    job = delivery.job
+    if job is None:
+        return None
+    if job.due_at is not None:
+        return job.due_at.timestamp()
+    made = job_time(job.id)
+    if made is None and isinstance(delivery.properties.timestamp, int):
+        made = float(delivery.properties.timestamp)
+    return made
+
+
+def _who(delivery: Delivery) -> dict[str, Any]:
+    job = delivery.job
+    who: dict[str, Any] = {"job_id": delivery.label, "queue": delivery.session.queue}
+    if job is not None:
+        who["actor"] = job.actor
+        who["attempt"] = job.attempt
+        if job.traceparent is not None:
+            who["trace_id"] = job.traceparent[3:35]
+    return who
+
+
+def _log_transition(
+    delivery: Delivery, outcome: Outcome, event: str, duration: float | None
+) -> None:
+    who = _who(delivery)
+    if duration is not None:
+        who["duration"] = round(duration, 6)
+    match outcome:
+        case Succeeded():
+            log.info("job.succeeded", **who)
+        case Retry(delay, error):
+            log.warning(
+                "job.retrying", **who, delay=round(delay.total_seconds(), 3), error=_brief(error)
+            )
+        case Snooze(delay, why):
+            log.info("job.snoozed", **who, delay=round(delay.total_seconds(), 3), why=why)
+        case Dead(reason, error):
+            log.error("job.dead", **who, reason=str(reason), error=_brief(error))
+        case Expired(detail):
+            log.warning("job.expired", **who, why=detail)
+        case _:
+            log.warning(f"job.{event}", **who)
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error)[:500]}"

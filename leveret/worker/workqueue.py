@@ -1,0 +1,50 @@
+"""Deliveries that wait for a worker thread."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from queue import Empty, SimpleQueue
+
+from leveret.worker.delivery import Delivery
+
+__all__ = ["WorkQueue"]
+
+
+class WorkQueue:
+    """A priority queue, first in first out among equals. Thread-safe.
+
+    The blocking is `queue.SimpleQueue`'s, which is C and wakes one thread for each item.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._heap: list[tuple[int, int, Delivery]] = []
+        self._lock = threading.Lock()
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def put(self, delivery: Delivery, priority: int = 0) -> None:
+        """Add a delivery; lower priorities come first."""
+        with self._lock:
+            heapq.heappush(self._heap, (priority, next(self._order), delivery))
+        self._tokens.put(None)
+
+    def get(self, timeout: float) -> Delivery | None:
+        """Take the next delivery, waiting for one at most ``timeout`` seconds."""
+        try:
+            self._tokens.get(timeout=timeout)
+        except Empty:
+            return None
+        with self._lock:
+            return heapq.heappop(self._heap)[2] if self._heap else None
+
+    def clear(self) -> list[Delivery]:
+        """Take all that wait."""
+        with self._lock:
+            waiting = [entry[2] for entry in self._heap]
+            self._heap.clear()
+        return waiting
