@@ -28,6 +28,11 @@ class Account:
             return cls(uid=NOBODY_UID, gid=NOBODY_GID)
         return cls(uid=None, gid=None)
 
+    @classmethod
+    def current(cls) -> Account:
+        """Return the current user, even root: for processes that read this checkout."""
+        return cls(uid=None, gid=None)
+
     @property
     def owner(self) -> int:
         """The uid that files of this account have."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from compose.native import ports, processes
-from compose.native.accounts import Account, write_private
+from compose.native.accounts import Account
 from compose.native.errors import StackError
 from compose.native.install import ensure_apt
 from compose.native.paths import private_directory
@@ -90,8 +90,10 @@ class PostgresServer:
         if postmaster is not None:
             family = [postmaster, *_children(postmaster)]
             processes.send(family, signal.SIGKILL)
+            # A server that starts would take even a zombie for its predecessor alive.
             gone = processes.wait_until(
-                lambda: not any(_is_postgres(pid) for pid in family), timeout_seconds=10
+                lambda: not any(Path(f"/proc/{pid}").exists() for pid in family),
+                timeout_seconds=10,
             )
             if not gone:
                 raise StackError(f"PostgreSQL's processes {family} do not end, even killed")
@@ -115,7 +117,7 @@ class PostgresServer:
             pid = int((self._cluster / "postmaster.pid").read_text().split("\n", 1)[0])
         except (FileNotFoundError, ValueError):
             return None
-        return pid if _is_postgres(pid) else None
+        return pid if _works_in(pid, self._cluster) else None
 
     def _create(self, binaries: Path) -> None:
         shutil.rmtree(self._cluster, ignore_errors=True)
@@ -178,12 +180,12 @@ def _installed_binaries() -> Path | None:
     return None if on_path is None else Path(on_path).resolve().parent
 
 
-def _is_postgres(pid: int) -> bool:
+def _works_in(pid: int, cluster: Path) -> bool:
+    """Tell whether the process lives and has the cluster as its working directory."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cwd").readlink() == cluster.resolve()
+    except OSError:
         return False
-    return "(postgres)" in state and ") Z " not in state
 
 
 def _children(parent: int) -> list[int]:

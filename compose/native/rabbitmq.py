@@ -32,8 +32,8 @@ PLUGINS = ("rabbitmq_management", "rabbitmq_prometheus")
 #: Where Debian has the scripts themselves; those on PATH there insist on root or `rabbitmq`.
 _DEBIAN_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 _PORTS = ("amqp", "management", "prometheus", "distribution", "epmd")
-#: After a broker restart the default of 180 s would stall the delay wheel for that long.
-_ADVANCED = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 10000}]}].\n"
+#: Shared with the Docker half.
+_ADVANCED = Path(__file__).parents[1] / "advanced.config"
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class RabbitNode:
         text = "".join(f"{key} = {value}\n" for key, value in config.items())
         write = self._account.write_private
         write(self.data_dir / "rabbitmq.conf", text)
-        write(self.data_dir / "advanced.config", _ADVANCED)
+        write(self.data_dir / "advanced.config", _ADVANCED.read_text(encoding="utf-8"))
         write(self.data_dir / "enabled_plugins", f"[{','.join(PLUGINS)}].\n")
         cookie = self.data_dir / ".erlang.cookie"
         if not cookie.exists():
@@ -217,9 +217,7 @@ class RabbitNode:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(data / "enabled_plugins"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_PID_FILE": str(data / "pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                "-kernel inet_dist_use_interface {127,0,0,1}"
-            ),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-kernel inet_dist_use_interface {127,0,0,1}"),
         }
 
     def _spawn(self, scripts: Path) -> None:

@@ -1,0 +1,94 @@
+# `make` alone prints the targets. Everything is set up from nothing: the virtual environments from
+# the hashed locks in requirements/, RabbitMQ and PostgreSQL as described in compose/.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# More arguments for pytest, as in: make test ARGS="tests/unit -k wheel -n 0"
+ARGS ?=
+BIN := .venv/bin
+key = $(shell cat requirements/$(1).lock pyproject.toml | cksum | cut -d' ' -f1)
+DEMO := .venv/.demo-$(call key,demo)
+DEV := .venv/.dev-$(call key,dev)
+BENCH := .venv-bench/.bench-$(call key,bench)
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-9s\033[0m %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: $(DEV) ## Create .venv with everything that developing needs
+
+.PHONY: up
+up: $(DEMO) ## Start RabbitMQ, PostgreSQL and workers of this checkout; write .stack/env
+	@$(BIN)/python -m compose.native up
+
+.PHONY: down
+down: ## Stop them all; their data stays
+	@if [ -x $(BIN)/python ] && [ -d .stack ]; then $(BIN)/python -m compose.native down; fi
+
+.PHONY: status
+status: $(DEMO) ## Tell what of the stack runs
+	@$(BIN)/python -m compose.native status
+
+.PHONY: demo
+demo: up ## Run the main job on real input: a year of flights, reports, mails, failures
+	@$(BIN)/python -m demo $(ARGS)
+
+.PHONY: test
+test: $(DEV) up ## Run all tests, in parallel, on the stack (ARGS="…" goes to pytest)
+	@$(BIN)/python -m pytest -n auto --durations=10 $(ARGS)
+
+.PHONY: lint
+lint: $(DEV) ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: format
+format: $(DEV) ## Repair style and formatting where a tool can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: types
+types: $(DEV) ## Check types
+	@$(BIN)/mypy
+
+.PHONY: imports
+imports: $(DEV) ## Check which folder imports which
+	@$(BIN)/lint-imports
+
+.PHONY: wheel
+wheel: $(DEV) ## Build the wheel into dist/, and try it in an empty environment
+	@$(BIN)/python .ci/check_wheel.py
+
+.PHONY: bench
+bench: $(BENCH) up ## Measure against Dramatiq and others; write build/bench.json
+	@.venv-bench/bin/python -m tests.benchmarks $(ARGS)
+
+.PHONY: ci
+ci: lint types imports wheel test ## All that must pass before a change is merged
+
+.PHONY: lock
+lock: ## Resolve the dependencies anew, into requirements/*.lock
+	@sh requirements/lock.sh
+
+.PHONY: clean
+clean: down ## Stop the stack; remove its data, the environments and all that was built
+	@if [ -L .stack/data ]; then rm -rf "$$(readlink .stack/data)"; fi
+	@rm -rf .stack .venv .venv-bench build dist .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .hypothesis .import_linter_cache
+
+# An environment is new when its lock is. Its interpreter is looked for only then.
+.venv/bin/python .venv-bench/bin/python:
+	@python=$$(compose/native/find-python.sh) && echo "creating $(@D:/bin=) with $$python" && \
+		"$$python" -m venv $(@D:/bin=)
+
+$(DEMO): | .venv/bin/python
+	@requirements/install.sh .venv demo $@
+
+$(DEV): | .venv/bin/python
+	@requirements/install.sh .venv dev $@
+	@touch $(DEMO)
+
+$(BENCH): | .venv-bench/bin/python
+	@requirements/install.sh .venv-bench bench $@

@@ -1,0 +1,39 @@
+"""`python -m compose.native up|down|status`: the stack of this checkout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from compose.native.errors import StackError
+from compose.native.paths import Checkout
+from compose.native.stack import Stack
+from leveret.errors import LeveretError
+
+
+def main() -> int:
+    """Run one command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m compose.native", description=__doc__)
+    parser.add_argument("command", choices=("up", "down", "status"))
+    command = parser.parse_args().command
+    began = time.monotonic()
+    try:
+        stack = Stack(Checkout.here())
+        match command:
+            case "up":
+                stack.up()
+                print(f"ready after {time.monotonic() - began:.1f} s")
+            case "down":
+                stack.down()
+            case _:
+                for part, state in stack.status():
+                    print(f"{part + ':':18} {state}")
+    except (StackError, LeveretError) as error:
+        print(f"make {command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The broker and the database in containers, when a Docker engine runs."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from compose.native import envfile, ports
+from compose.native.errors import StackError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compose.native.paths import Checkout
+    from compose.native.rabbitmq import Credentials
+
+_PORTS = ("amqp", "management", "prometheus", "postgres")
+
+
+@functools.cache
+def engine_runs() -> bool:
+    """Tell whether there are a Docker engine and the Compose plugin that we may use."""
+    if shutil.which("docker") is None:
+        return False
+    for argv in (["docker", "info"], ["docker", "compose", "version"]):
+        try:
+            answer = subprocess.run(argv, capture_output=True, timeout=5, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+        if answer.returncode:
+            return False
+    return True
+
+
+@functools.cache
+def up(checkout: Checkout, owner: Credentials, postgres_password: str) -> dict[str, int] | None:
+    """Start the containers, wait until they are healthy, return their ports.
+
+    Returns None when no engine runs.
+    """
+    if not engine_runs():
+        return None
+    file = _ports_file(checkout)
+    known = ports.load(file)
+    if not known or not all(ports.is_open(port) for port in known.values()):
+        known = ports.remembered(file, _PORTS)
+    variables = {f"LEVERET_{name.upper()}_PORT": str(port) for name, port in known.items()}
+    variables |= {"LEVERET_OWNER": owner.user, "LEVERET_OWNER_PASSWORD": owner.password}
+    variables["LEVERET_POSTGRES_PASSWORD"] = postgres_password
+    envfile.write(_env_file(checkout), variables)
+    answer = _compose(checkout, "up", "--detach", "--wait")
+    if answer.returncode:
+        raise StackError(
+            f"`docker compose up` failed:\n{answer.stderr.strip()}\n"
+            "Repair it, or stop the Docker engine so that private servers are used"
+        )
+    return known
+
+
+def down(checkout: Checkout) -> None:
+    """Stop and remove the containers of this checkout; their volumes stay."""
+    if _env_file(checkout).exists() and engine_runs():
+        answer = _compose(checkout, "down")
+        if answer.returncode:
+            raise StackError(f"`docker compose down` failed:\n{answer.stderr.strip()}")
+
+
+def status(checkout: Checkout) -> list[tuple[str, str]]:
+    """Return the containers of this checkout with their state, none without an engine."""
+    if not _env_file(checkout).exists() or not engine_runs():
+        return []
+    answer = _compose(checkout, "ps", "--format", "{{.Service}}\t{{.Status}}")
+    lines = (line.partition("\t") for line in answer.stdout.splitlines())
+    return [(f"container {service}", state) for service, _, state in lines]
+
+
+def _compose(checkout: Checkout, *argv: str) -> subprocess.CompletedProcess[str]:
+    file = checkout.root / "compose" / "compose.yaml"
+    command = ["docker", "compose", "--project-name", f"leveret-{checkout.key}"]
+    command += ["--file", str(file), "--env-file", str(_env_file(checkout)), *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _env_file(checkout: Checkout) -> Path:
+    return checkout.stack / "compose.env"
+
+
+def _ports_file(checkout: Checkout) -> Path:
+    return checkout.stack / "compose-ports.json"
