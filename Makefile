@@ -3,6 +3,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
 
 # More arguments for pytest, as in: make test ARGS="tests/unit -k wheel -n 0"
 ARGS ?=

@@ -8,6 +8,7 @@ checkout's parent folders (`/root` is one that it may not).
 from __future__ import annotations
 
 import hashlib
+import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,17 @@ class Checkout:
                 self.data.symlink_to(private_directory(ELSEWHERE / f"leveret-{self.key}"))
         return self.data.resolve()
 
+    def new_scratch(self, label: str) -> Path:
+        """Create an empty private directory for a server of a test; its server removes it.
+
+        It is not in `.stack/`, so that nothing in the test's own path keeps the server out.
+        """
+        return private_directory(ELSEWHERE / f"leveret-{self.key}-{label}-{secrets.token_hex(4)}")
+
+    def scratch(self) -> list[Path]:
+        """Return the directories from `new_scratch` that still exist."""
+        return sorted(ELSEWHERE.glob(f"leveret-{self.key}-*"))
+
 
 def private_directory(path: Path) -> Path:
     """Create `path` for the servers' account alone, or check that it is that; return it.
@@ -101,14 +113,6 @@ def private_directory(path: Path) -> Path:
         path.chmod(0o700)
     account.give(path)
     return path
-
-
-def scratch_directory(name: str) -> Path:
-    """Create an empty private directory that the servers' account may use, for a test.
-
-    The caller removes it.
-    """
-    return private_directory(ELSEWHERE / name)
 
 
 def _everyone_may_enter(path: Path) -> bool:

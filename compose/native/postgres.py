@@ -90,13 +90,14 @@ class PostgresServer:
         if postmaster is not None:
             family = [postmaster, *_children(postmaster)]
             processes.send(family, signal.SIGKILL)
-            # A server that starts would take even a zombie for its predecessor alive.
             gone = processes.wait_until(
-                lambda: not any(Path(f"/proc/{pid}").exists() for pid in family),
+                lambda: not any(_works_in(pid, self._cluster) for pid in family),
                 timeout_seconds=10,
             )
             if not gone:
                 raise StackError(f"PostgreSQL's processes {family} do not end, even killed")
+            # Its zombie, until init reaps it, would look alive to the next server.
+            (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Stop in good order, then start on the same data and port."""

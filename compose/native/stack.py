@@ -100,6 +100,7 @@ class Stack:
             stopping = pool.submit(self.node.stop), pool.submit(self.postgres.stop)
             for each in stopping:
                 each.result()
+        self._sweep()
         docker.down(self.checkout)
 
     def status(self) -> list[tuple[str, str]]:
@@ -114,6 +115,12 @@ class Stack:
         parts = [("private broker", broker), ("private database", database)]
         parts += docker.status(self.checkout)
         return [*parts, ("workers", self.worker.status())]
+
+    def _sweep(self) -> None:
+        """Remove the servers that a test of this checkout has started, and could not remove."""
+        for data in self.checkout.scratch():
+            RabbitNode(data, admin=self._credentials(OWNER)).destroy()
+            PostgresServer(data, password="").destroy()
 
     def _credentials(self, role: str) -> Credentials:
         return Credentials(f"leveret-{role}", self._passwords[role])

@@ -1,0 +1,96 @@
+"""What every test may ask for: the stack of this checkout, and parts of its own in it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from compose.native.paths import Checkout
+from compose.native.postgres import PostgresServer
+from tests.support.brokers import PrivateBroker, SharedBroker, Vhost
+from tests.support.databases import temporary_database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Checkout:
+    """Return this checkout, whose stack `make test` has started."""
+    found = Checkout.here()
+    if not (found.env_d / "owner.env").exists():
+        pytest.fail("the stack is not there: run `make up` first, or `make test`", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def shared_broker(checkout: Checkout) -> SharedBroker:
+    """Return the broker that `make up` started."""
+    return SharedBroker.of(checkout)
+
+
+@pytest.fixture(scope="session")
+def vhost(shared_broker: SharedBroker) -> Iterator[Vhost]:
+    """Return a virtual host of this test process, with the topology and no actors bound."""
+    made = shared_broker.create_vhost("session").declare()
+    yield made
+    _remove(made)
+
+
+@pytest.fixture
+def fresh_vhost(shared_broker: SharedBroker) -> Iterator[Vhost]:
+    """Return an empty virtual host of this test alone; `declare()` brings the topology."""
+    made = shared_broker.create_vhost("fresh")
+    yield made
+    _remove(made)
+
+
+@pytest.fixture
+def private_broker(checkout: Checkout) -> Iterator[Callable[..., PrivateBroker]]:
+    """Return a function that starts a node of this test alone: `private_broker(settings={…})`."""
+    made: list[PrivateBroker] = []
+
+    def start(settings: dict[str, str] | None = None) -> PrivateBroker:
+        made.append(PrivateBroker(checkout, settings))
+        return made[-1]
+
+    yield start
+    for broker in made:
+        broker.destroy()
+
+
+@pytest.fixture(scope="session")
+def database(checkout: Checkout) -> Iterator[str]:
+    """Return the URL of a database of this test process."""
+    with temporary_database(checkout, "session") as url:
+        yield url
+
+
+@pytest.fixture
+def fresh_database(checkout: Checkout) -> Iterator[str]:
+    """Return the URL of an empty database of this test alone."""
+    with temporary_database(checkout, "fresh") as url:
+        yield url
+
+
+@pytest.fixture
+def private_postgres(checkout: Checkout) -> Iterator[Callable[[], PostgresServer]]:
+    """Return a function that starts a PostgreSQL of this test alone, which it may kill."""
+    made: list[PostgresServer] = []
+
+    def start() -> PostgresServer:
+        data = checkout.new_scratch("postgres")
+        made.append(PostgresServer(data, password=secrets.token_urlsafe(16)))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.destroy()
+
+
+def _remove(vhost: Vhost) -> None:
+    vhost.management.delete_vhost(vhost.name)
+    vhost.management.close()

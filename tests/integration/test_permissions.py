@@ -1,0 +1,225 @@
+"""Each kind of process has a RabbitMQ user that can do its work, and not more (P8)."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pika
+import pytest
+from pika.exceptions import ChannelClosedByBroker
+
+from leveret.errors import ManagementError
+from leveret.management import Management, grant
+from leveret.topology import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pika.adapters.blocking_connection import BlockingChannel
+
+    from tests.support.brokers import Vhost
+
+    Deed = Callable[[BlockingChannel], object]
+
+IN_A_WHILE = "0.0.0.0.0.0.a"
+
+
+@contextmanager
+def channel_of(vhost: Vhost, role: str) -> Iterator[BlockingChannel]:
+    """Open a channel as the role's user, with confirms: a refusal then shows at once."""
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url(role)))
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def publish(exchange: str, key: str) -> Deed:
+    """Return the deed of publishing a message."""
+
+    def deed(channel: BlockingChannel) -> None:
+        channel.basic_publish(exchange, key, b"{}")
+
+    deed.__name__ = f"publish {key!r} to {exchange or 'the default exchange'}"
+    return deed
+
+
+def consume(queue: str) -> Deed:
+    """Return the deed of consuming from a queue."""
+
+    def deed(channel: BlockingChannel) -> None:
+        channel.basic_consume(queue, lambda *_: None)
+
+    deed.__name__ = f"consume {queue}"
+    return deed
+
+
+def declare(queue: str, **options: bool) -> Deed:
+    """Return the deed of declaring a queue."""
+
+    def deed(channel: BlockingChannel) -> None:
+        channel.queue_declare(queue, **options)
+
+    deed.__name__ = f"declare {queue}"
+    return deed
+
+
+def control(channel: BlockingChannel) -> None:
+    """Bind a control queue of one's own and consume from it, as each worker does."""
+    queue = "leveret.control.permissions-test"
+    channel.queue_declare(queue, exclusive=True)
+    channel.queue_bind(queue, "leveret.control")
+    channel.basic_consume(queue, lambda *_: None)
+
+
+def delete(queue: str) -> Deed:
+    """Return the deed of deleting a queue."""
+
+    def deed(channel: BlockingChannel) -> None:
+        channel.queue_delete(queue)
+
+    deed.__name__ = f"delete {queue}"
+    return deed
+
+
+ENTRIES = [
+    publish("leveret.jobs", "default.email.send"),
+    publish("leveret.jobs", "any.email.send"),
+    publish("leveret.delay", f"{IN_A_WHILE}.default.email.send"),
+]
+WORKER_WORK = [
+    consume("leveret.critical"),
+    consume("leveret.bulk"),
+    consume("leveret.quarantine.default"),
+    publish("leveret.retry", f"{IN_A_WHILE}.bulk.data.aggregate"),
+    publish("leveret.outcomes", "succeeded"),
+    publish("leveret.dead", "default"),
+    control,
+]
+RECORDER_WORK = [
+    consume("leveret.ledger"),
+    consume("leveret.dead.default"),
+    consume("leveret.unroutable"),
+]
+WORK: dict[str, list[Deed]] = {
+    "publisher": ENTRIES,
+    "relay": ENTRIES,
+    "worker": [*ENTRIES, *WORKER_WORK],
+    "recorder": RECORDER_WORK,
+    "api": [publish("leveret.control", "")],
+    "admin": [
+        declare("leveret.permissions-test", durable=True),
+        delete("leveret.permissions-test"),
+    ],
+    "monitor": [],
+}
+OUTSIDE: list[Deed] = [
+    publish("", "leveret.default"),
+    publish("amq.topic", "default.email.send"),
+    declare("somebody-elses", exclusive=True),
+    delete("leveret.default"),
+]
+KEYS_OUTSIDE = [
+    publish("leveret.jobs", "elsewhere.email.send"),
+    publish("leveret.jobs", "leveret.default"),
+    publish("leveret.delay", "default.email.send"),
+    publish("leveret.delay", f"{IN_A_WHILE}.elsewhere.email.send"),
+    publish("leveret.delay", "0.0.0.0.0.0.g.default.email.send"),
+    publish("leveret.delay", "0.0.0.0.0.a.default.email.send"),
+    publish("leveret.delay", f"0.{IN_A_WHILE}.default.email.send"),
+]
+FORBIDDEN: dict[str, list[Deed]] = {
+    "publisher": [*OUTSIDE, *KEYS_OUTSIDE, *WORKER_WORK, *RECORDER_WORK],
+    "relay": [*OUTSIDE, *KEYS_OUTSIDE, *WORKER_WORK, *RECORDER_WORK],
+    "worker": [
+        *OUTSIDE,
+        *KEYS_OUTSIDE,
+        *RECORDER_WORK,
+        publish("leveret.retry", "bulk.data.aggregate"),
+        publish("leveret.control", ""),
+        publish("leveret.due", "default.email.send"),
+        declare("leveret.default-2", durable=True),
+    ],
+    "recorder": [*OUTSIDE, *ENTRIES, *WORKER_WORK],
+    "api": [*OUTSIDE, *ENTRIES, *WORKER_WORK, *RECORDER_WORK],
+    "monitor": [*OUTSIDE, *ENTRIES, *WORKER_WORK, *RECORDER_WORK],
+    "admin": [declare("somebody-elses", durable=True), publish("", "somebody-elses")],
+}
+
+
+def pairs(table: dict[str, list[Deed]]) -> list[object]:
+    """Return each role with each of its deeds, named."""
+    return [
+        pytest.param(role, deed, id=f"{role}: {deed.__name__}")
+        for role, deeds in table.items()
+        for deed in deeds
+    ]
+
+
+def test_every_role_is_covered() -> None:
+    """A new role needs its work and its limits written down here."""
+    assert set(WORK) == set(ROLES) == set(FORBIDDEN)
+
+
+@pytest.mark.parametrize(("role", "deed"), pairs(WORK))
+def test_a_role_may_do_its_work(vhost: Vhost, role: str, deed: Deed) -> None:
+    """The broker lets the role's user do what its process does."""
+    with channel_of(vhost, role) as channel:
+        deed(channel)
+
+
+@pytest.mark.parametrize(("role", "deed"), pairs(FORBIDDEN))
+def test_a_role_may_not_do_more(vhost: Vhost, role: str, deed: Deed) -> None:
+    """The broker refuses the role's user what another process does, or nobody."""
+    with channel_of(vhost, role) as channel, pytest.raises(ChannelClosedByBroker) as refusal:
+        deed(channel)
+    assert refusal.value.reply_code == 403
+    assert "refused" in refusal.value.reply_text
+
+
+@pytest.mark.parametrize("role", ["api", "monitor", "admin"])
+def test_a_watching_role_sees_the_queues(vhost: Vhost, role: str) -> None:
+    """The roles with a tag may use the management API."""
+    with Management(vhost.management_url_for(role)) as management:
+        assert management.queue(vhost.name, "leveret.default") is not None
+
+
+@pytest.mark.parametrize("role", ["publisher", "relay", "worker", "recorder"])
+def test_a_working_role_has_no_management_api(vhost: Vhost, role: str) -> None:
+    """The roles without a tag may not even look."""
+    with (
+        Management(vhost.management_url_for(role)) as management,
+        pytest.raises(ManagementError, match="401"),
+    ):
+        management.overview()
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_no_role_administers(vhost: Vhost, role: str) -> None:
+    """Users and virtual hosts are the owner's business, whom no process is."""
+    with Management(vhost.management_url_for(role)) as management:
+        with pytest.raises(ManagementError, match=r"401|403"):
+            management.put_user("intruder", password="intruder", tags=["administrator"])
+        with pytest.raises(ManagementError, match=r"401|403"):
+            management.create_vhost("intruder")
+
+
+def test_granting_again_takes_away_what_was_added(fresh_vhost: Vhost) -> None:
+    """Permissions that a role's user should not have are gone after the next `make up`."""
+    user, name = ROLES["recorder"].user, fresh_vhost.name
+    management = fresh_vhost.management
+    management.put_permissions(name, user, configure=".*", write=".*", read=".*")
+    management.put_topic_permission(name, user, "leveret.jobs", write=".*")
+    grant(management, name)
+    role = ROLES["recorder"]
+    found = management.get("permissions", name, user)
+    assert (found["configure"], found["write"], found["read"]) == (
+        role.configure,
+        role.write,
+        role.read,
+    )
+    assert management.topic_permissions(name, user) == {}
