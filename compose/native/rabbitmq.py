@@ -147,6 +147,16 @@ class RabbitNode:
         """Let frozen processes go on (SIGCONT)."""
         processes.send(list(self._processes()), signal.SIGCONT)
 
+    def would_survive(self, queue: str, vhost: str | None = None) -> bool:
+        """Tell whether the quorum queue would still exist after a crash now.
+
+        RabbitMQ writes its register of quorum queues up to a second after a declaration. Killed
+        before that, it comes back without the queue and without what the queue had confirmed.
+        """
+        name = f"{self.vhost if vhost is None else vhost}_{queue}".encode()
+        registers = list(self.data_dir.glob("db/*/quorum/*/names.dets"))
+        return bool(registers) and all(name in file.read_bytes() for file in registers)
+
     def destroy(self) -> None:
         """Kill the node and remove its data."""
         self.kill()

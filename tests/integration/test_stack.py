@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import stat
 import subprocess
@@ -177,6 +178,7 @@ def test_a_killed_broker_starts_again_with_what_it_had(
     with pika.BlockingConnection(pika.URLParameters(broker.vhost.amqp_url)) as connection:
         channel = connection.channel()
         channel.queue_declare("kept", durable=True, arguments={"x-queue-type": "quorum"})
+        broker.wait_until_kept("kept")
         channel.confirm_delivery()
         for number in range(10):
             channel.basic_publish("", "kept", str(number).encode(), kept)
@@ -184,7 +186,9 @@ def test_a_killed_broker_starts_again_with_what_it_had(
     assert not broker.node.is_running()
     broker.start()
     with pika.BlockingConnection(pika.URLParameters(broker.vhost.amqp_url)) as connection:
-        assert connection.channel().queue_declare("kept", passive=True).method.message_count == 10
+        deliveries = connection.channel().consume("kept", inactivity_timeout=20)
+        bodies = [body for _, _, body in itertools.islice(deliveries, 10)]
+    assert bodies == [str(number).encode() for number in range(10)]
 
 
 @pytest.mark.faults
@@ -201,3 +205,18 @@ def test_a_killed_database_starts_again_with_what_it_had(
     with psycopg.connect(server.url()) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
         assert connection.execute("SHOW fsync").fetchone() == ("on",)
+
+
+@pytest.mark.faults
+def test_the_topology_is_there_after_a_crash(
+    private_broker: Callable[..., PrivateBroker],
+) -> None:
+    """A broker that is killed right after `declare()` comes back with every queue."""
+    broker = private_broker()
+    vhost = broker.declare()
+    before = {queue["name"] for queue in vhost.management.queues(vhost.name)}
+    broker.kill()
+    broker.start()
+    assert {queue["name"] for queue in vhost.management.queues(vhost.name)} == before
+    with pika.BlockingConnection(pika.URLParameters(vhost.url("worker"))) as connection:
+        connection.channel().basic_consume("leveret.default", lambda *_: None)

@@ -16,6 +16,7 @@ from compose.native.rabbitmq import Credentials, RabbitNode
 from leveret.management import Management, grant, provision
 from leveret.names import DEFAULT_QUEUES
 from leveret.topology import ROLES, apply, build
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +104,7 @@ class SharedBroker:
 class PrivateBroker:
     """A node of one test: `kill`, `start`, `stop`, `restart`, `suspend` and `resume` it.
 
-    `vhost` is its virtual host `leveret`, provisioned, without topology until `vhost.declare()`.
+    `vhost` is its virtual host `leveret`, provisioned, without topology until `declare()`.
     """
 
     def __init__(self, checkout: Checkout, settings: dict[str, str] | None = None) -> None:
@@ -121,6 +122,21 @@ class PrivateBroker:
             passwords=passwords,
         )
         provision(self.vhost.management, "leveret", passwords)
+
+    def declare(
+        self,
+        actors: Mapping[str, str] | None = None,
+        queues: Sequence[str] = DEFAULT_QUEUES,
+    ) -> Vhost:
+        """Apply the topology; return when the node, killed, would come back with all of it."""
+        self.vhost.declare(actors, queues)
+        for queue in build(queues, actors or {}).queues:
+            self.wait_until_kept(queue.name)
+        return self.vhost
+
+    def wait_until_kept(self, queue: str) -> None:
+        """Return when the node, killed, would come back with this quorum queue."""
+        wait_until(lambda: self.node.would_survive(queue), what=f"{queue} is on disk")
 
     def start(self) -> None:
         """Start the node on its old data and ports; return when it takes connections."""
