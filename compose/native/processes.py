@@ -103,6 +103,14 @@ def _killed(mark: str) -> list[int]:
     return pids
 
 
+def wait_reaped(pids: Sequence[int], *, timeout_seconds: float = 10.0) -> None:
+    """Wait until init has removed these ended processes from the list; it can take seconds."""
+    wait_until(
+        lambda: not any((_PROC / str(pid)).exists() for pid in pids),
+        timeout_seconds=timeout_seconds,
+    )
+
+
 def wait_until(predicate: Callable[[], bool], *, timeout_seconds: float) -> bool:
     """Wait until the predicate holds; return whether it did within the timeout."""
     deadline = time.monotonic() + timeout_seconds

@@ -95,9 +95,13 @@ class RabbitNode:
         login = f"{quote(who.user, safe='')}:{quote(who.password, safe='')}"
         return f"amqp://{login}@{ports.HOST}:{self._port('amqp')}/{where}"
 
+    def processes(self) -> dict[int, str]:
+        """Return the node's live processes: process id to program name."""
+        return processes.marked(self._mark)
+
     def is_running(self) -> bool:
         """Tell whether the broker's process exists (it may still be starting)."""
-        return any(name != "epmd" for name in self._processes().values())
+        return any(name != "epmd" for name in self.processes().values())
 
     def is_ready(self) -> bool:
         """Tell whether AMQP and the management API answer."""
@@ -125,7 +129,7 @@ class RabbitNode:
 
     def stop(self, *, grace_seconds: float = 30.0) -> None:
         """Stop the node in good order, and its port mapper; return when no process is left."""
-        broker = [pid for pid, name in self._processes().items() if name == "beam.smp"]
+        broker = [pid for pid, name in self.processes().items() if name == "beam.smp"]
         processes.send(broker, signal.SIGTERM)
         processes.wait_until(lambda: not self.is_running(), timeout_seconds=grace_seconds)
         processes.kill(self._mark)
@@ -141,11 +145,11 @@ class RabbitNode:
 
     def suspend(self) -> None:
         """Freeze the node's processes (SIGSTOP): connections stay open, nothing answers."""
-        processes.send(list(self._processes()), signal.SIGSTOP)
+        processes.send(list(self.processes()), signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let frozen processes go on (SIGCONT)."""
-        processes.send(list(self._processes()), signal.SIGCONT)
+        processes.send(list(self.processes()), signal.SIGCONT)
 
     def would_survive(self, queue: str, vhost: str | None = None) -> bool:
         """Tell whether the quorum queue would still exist after a crash now.
@@ -169,9 +173,6 @@ class RabbitNode:
     @property
     def _output(self) -> Path:
         return self.data_dir / "log" / "output.log"
-
-    def _processes(self) -> dict[int, str]:
-        return processes.marked(self._mark)
 
     def _port(self, name: str) -> int:
         try:

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 import psycopg
 from psycopg import sql
 
-from compose.native import docker, envfile, passwords, ports
+from compose.native import docker, envfile, passwords, ports, processes
 from compose.native.errors import StackError
 from compose.native.postgres import PostgresServer
 from compose.native.rabbitmq import Credentials, RabbitNode
@@ -46,16 +46,18 @@ class Broker:
 
     origin: str
     amqp_url: str
-    management_url: str | None
+    management_url: str
+    #: Whether it was there before us, and is not ours to stop.
+    named: bool = False
 
-    def url_for(self, user: str, password: str, vhost: str | None = None) -> str:
-        """Return the AMQP URL of another user."""
-        where = urlsplit(self.amqp_url).path if vhost is None else f"/{quote(vhost, safe='')}"
-        return _with_login(self.amqp_url, user, password)._replace(path=where).geturl()
+    def url_for(self, user: str, password: str) -> str:
+        """Return the AMQP URL (several, with commas, for a cluster's nodes) of another user."""
+        nodes = self.amqp_url.split(",")
+        return ",".join(_with_login(node, user, password).geturl() for node in nodes)
 
     def management_url_for(self, user: str, password: str) -> str:
         """Return the management API's URL for another user."""
-        return _with_login(self.management_url or "", user, password).geturl()
+        return _with_login(self.management_url, user, password).geturl()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,7 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything of this checkout; return when no process is left."""
+        ours = [*self.worker.processes(), *self.node.processes()]
         self.worker.stop()
         with ThreadPoolExecutor(max_workers=2) as pool:
             stopping = pool.submit(self.node.stop), pool.submit(self.postgres.stop)
@@ -102,6 +105,7 @@ class Stack:
                 each.result()
         self._sweep()
         docker.down(self.checkout)
+        processes.wait_reaped(ours)
 
     def status(self) -> list[tuple[str, str]]:
         """Return each part of the stack with what it does now."""
@@ -128,12 +132,14 @@ class Stack:
     def _start_broker(self) -> Broker:
         named = self._named("LEVERET_AMQP_URL")
         if named is not None:
-            management = os.environ.get("LEVERET_MANAGEMENT_URL") or _beside(named)
-            where = urlsplit(named).hostname
+            first = named.split(",")[0]
+            management = os.environ.get("LEVERET_MANAGEMENT_URL") or _beside(first)
+            where = urlsplit(first).hostname
             return Broker(
                 origin=f"the one named by LEVERET_AMQP_URL, on {where}",
                 amqp_url=named,
                 management_url=management,
+                named=True,
             )
         owner = self._credentials(OWNER)
         contained = docker.up(self.checkout, owner, self._passwords["postgres"])
@@ -178,21 +184,22 @@ class Stack:
         return None if value in written and self.node.data_dir.exists() else value
 
     def _provision(self, broker: Broker) -> bool:
-        """Create the users of all roles; return False when this broker does not let us."""
-        vhost = _vhost(broker.amqp_url)
-        try:
-            with Management(broker.management_url or "") as management:
-                if "administrator" in management.tags():
-                    provision(management, vhost, self._passwords)
-                    return True
-        except ManagementError as error:
-            if broker.management_url and broker.amqp_url == self._named("LEVERET_AMQP_URL"):
-                print(f"note: {error}", file=sys.stderr)
-            else:
-                raise
+        """Create the users of all roles; return False when a named broker does not let us."""
+        vhost = unquote(urlsplit(broker.amqp_url.split(",")[0]).path.removeprefix("/")) or "/"
+        with Management(broker.management_url) as management:
+            try:
+                may = "administrator" in management.tags()
+                reason = f"the user {management.user!r} is no administrator"
+            except ManagementError as error:
+                if not broker.named:
+                    raise
+                may, reason = False, f"{error}"
+            if may:
+                provision(management, vhost, self._passwords)
+                return True
         print(
-            "note: the user in LEVERET_AMQP_URL is no administrator, so every process uses it "
-            "instead of a user of its own",
+            f"note: every process uses the user in LEVERET_AMQP_URL instead of one of its own, "
+            f"because of LEVERET_MANAGEMENT_URL: {reason}",
             file=sys.stderr,
         )
         return False
@@ -209,7 +216,7 @@ class Stack:
                 found["LEVERET_MANAGEMENT_URL"] = broker.management_url_for(
                     ROLES[watcher].user, self._passwords[watcher]
                 )
-            elif broker.management_url:
+            else:
                 found["LEVERET_MANAGEMENT_URL"] = broker.management_url
             if role in _DATABASE_ROLES:
                 found["LEVERET_DATABASE_URL"] = database.url
@@ -219,9 +226,11 @@ class Stack:
 
         for role in ROLES:
             envfile.write(self.checkout.env_d / f"{role}.env", variables(role))
-        owner = {"LEVERET_AMQP_URL": broker.amqp_url, "LEVERET_DATABASE_URL": database.url}
-        if broker.management_url:
-            owner["LEVERET_MANAGEMENT_URL"] = broker.management_url
+        owner = {
+            "LEVERET_AMQP_URL": broker.amqp_url,
+            "LEVERET_MANAGEMENT_URL": broker.management_url,
+            "LEVERET_DATABASE_URL": database.url,
+        }
         envfile.write(self.checkout.env_d / f"{OWNER}.env", owner)
         envfile.write(self.checkout.env, variables("publisher"))
 
@@ -260,10 +269,6 @@ def _with_login(url: str, user: str, password: str) -> SplitResult:
     parts = urlsplit(url)
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
     return parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}")
-
-
-def _vhost(amqp_url: str) -> str:
-    return unquote(urlsplit(amqp_url).path.removeprefix("/")) or "/"
 
 
 def _beside(amqp_url: str) -> str:

@@ -65,6 +65,10 @@ class Worker:
         """Drain the workers and end them; return when no process is left."""
         processes.end(self._mark, grace_seconds=_GRACE_SECONDS)
 
+    def processes(self) -> dict[int, str]:
+        """Return the live processes of the pool: process id to program name."""
+        return processes.marked(self._mark)
+
     def is_ready(self) -> bool:
         """Tell whether the workers consume from their queues."""
         port = ports.load(self._port_file).get("worker")

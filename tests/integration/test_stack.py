@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def make(command: str, root: Path) -> str:
+def make(command: str, root: Path, **named: str) -> str:
     """Run a command of the stack in a checkout, with nothing but its own files to go by."""
     argv = [sys.executable, "-m", "compose.native", command]
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(root)}
-    env |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **named}
     answer = subprocess.run(
         argv, cwd=root, env=env, capture_output=True, text=True, check=False, timeout=90
     )
@@ -220,3 +220,44 @@ def test_the_topology_is_there_after_a_crash(
     assert {queue["name"] for queue in vhost.management.queues(vhost.name)} == before
     with pika.BlockingConnection(pika.URLParameters(vhost.url("worker"))) as connection:
         connection.channel().basic_consume("leveret.default", lambda *_: None)
+
+
+@pytest.mark.faults
+def test_named_servers_are_used_and_left_alone(
+    checkouts: tuple[Checkout, Checkout],
+    private_broker: Callable[..., PrivateBroker],
+    fresh_database: str,
+) -> None:
+    """With servers in the environment none is started, users are made there, none is stopped."""
+    broker, (checkout, _) = private_broker(), checkouts
+    named = {
+        "LEVERET_AMQP_URL": broker.vhost.amqp_url,
+        "LEVERET_MANAGEMENT_URL": broker.vhost.management_url,
+        "LEVERET_DATABASE_URL": fresh_database,
+    }
+    said = make("up", checkout.root, **named)
+    assert "named by LEVERET_AMQP_URL" in said
+    assert "named by LEVERET_DATABASE_URL" in said
+    found = urls(checkout)
+    assert urlsplit(found["LEVERET_AMQP_URL"]).username == "leveret-publisher"
+    assert found["LEVERET_DATABASE_URL"] == fresh_database
+    assert processes.marked(marks(checkout)[0]) == {}
+    make("down", checkout.root, **named)
+    assert broker.node.is_ready()
+
+
+@pytest.mark.faults
+def test_a_named_broker_that_we_may_not_administer_is_used_as_it_is(
+    checkouts: tuple[Checkout, Checkout],
+    private_broker: Callable[..., PrivateBroker],
+    fresh_database: str,
+) -> None:
+    """Without an administrator's rights every process has the user that was named."""
+    broker, (checkout, _) = private_broker(), checkouts
+    named = {
+        "LEVERET_AMQP_URL": broker.vhost.url("admin"),
+        "LEVERET_MANAGEMENT_URL": broker.vhost.management_url_for("admin"),
+        "LEVERET_DATABASE_URL": fresh_database,
+    }
+    make("up", checkout.root, **named)
+    assert urls(checkout)["LEVERET_AMQP_URL"] == broker.vhost.url("admin")

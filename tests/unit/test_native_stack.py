@@ -132,6 +132,7 @@ def test_without_a_database_the_message_says_what_to_do(
 ) -> None:
     """The three ways out are named: install, Docker, an URL."""
     helpless(monkeypatch, tmp_path)
+    monkeypatch.setattr(paths.Checkout, "here", lambda: paths.Checkout(tmp_path))
     with pytest.raises(StackError) as refusal:
         postgres.find_binaries()
     for remedy in ("postgresql", "Docker", "LEVERET_DATABASE_URL"):
