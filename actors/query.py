@@ -121,8 +121,8 @@ def _files(query: Query, source: str, parameters: Mapping[str, Scalar]) -> Itera
             relation = connection.sql(sql, params=dict(parameters))
             reader = relation.to_arrow_reader(BATCH_ROWS)
             yield Rows(reader.schema, iter(reader))
-        except duckdb.IOException as error:
-            raise UnavailableError(f"the data source {source!r} failed: {error}") from error
+        except duckdb.IOException:
+            raise
         except (duckdb.Error, pa.ArrowException) as error:
             raise ActorArgumentError(f"the query {query.name!r} failed: {error}") from error
 

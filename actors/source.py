@@ -28,7 +28,7 @@ from urllib.parse import parse_qs
 import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
-from actors.error import ActorArgumentError, ActorSettingsError
+from actors.error import ActorArgumentError, UnavailableError
 from actors.settings import ReportSettings, StorageSettings, load, source_url
 from actors.storage import file_system
 
@@ -85,14 +85,19 @@ def open_files(name: str) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             if not isinstance(found, LocalFileSystem):
                 connection.register_filesystem(found)
-            for view, files in views.items():
-                connection.execute(_view(view, files, parse_qs(query).get("null", [])))
+            try:
+                for view, files in views.items():
+                    connection.execute(_view(view, files, parse_qs(query).get("null", [])))
+            except (duckdb.DataError, duckdb.ProgrammingError) as error:
+                raise ActorArgumentError(
+                    f"the data source {name!r} has a file that is broken: {error}"
+                ) from error
             connection.execute(f"SET allowed_paths = {_texts(reachable)}")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             yield connection
         except duckdb.IOException as error:
-            raise ActorSettingsError(f"the data source {name!r} cannot be read: {error}") from error
+            raise UnavailableError(f"the data source {name!r} cannot be read: {error}") from error
         finally:
             connection.close()
 

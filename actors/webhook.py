@@ -90,10 +90,13 @@ def deliver(
             f"LEVERET_WEBHOOK_CA_FILE: cannot read {settings.ca_file}: {error}"
         ) from error
     deadline = time.monotonic() + settings.total_seconds
-    with httpx.Client(transport=transport, timeout=settings.timeout_seconds) as client:
+    timeout = {"timeout": httpx.Timeout(settings.timeout_seconds).as_dict()}
+    with transport:
         for hop in range(settings.redirects + 1):
-            request = client.build_request("POST", target, content=body, headers=headers)
-            answer = _send(client, request, deadline=deadline, limit=settings.response_bytes)
+            request = httpx.Request(
+                "POST", target, content=body, headers=headers, extensions=timeout
+            )
+            answer = _send(transport, request, deadline=deadline, limit=settings.response_bytes)
             if answer.status not in _REPEATING_REDIRECTS or hop == settings.redirects:
                 break
             target = _redirected(target, answer)
@@ -106,7 +109,7 @@ def _target(url: str) -> httpx.URL:
         target = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ActorArgumentError(f"{url[:_SHOWN]!r} is no URL: {error}") from error
-    if target.scheme not in {"http", "https"} or not target.host:
+    if target.scheme not in {"http", "https"} or not target.host or "%" in target.host:
         raise ActorArgumentError(f"{url[:_SHOWN]!r} is no http or https URL with a host")
     if target.userinfo:
         raise ActorArgumentError(
@@ -116,10 +119,12 @@ def _target(url: str) -> httpx.URL:
     return target
 
 
-def _send(client: httpx.Client, request: httpx.Request, *, deadline: float, limit: int) -> _Answer:
+def _send(
+    transport: PinnedTransport, request: httpx.Request, *, deadline: float, limit: int
+) -> _Answer:
     """Send and read at most ``limit`` bytes of the answer, which is not decompressed."""
     try:
-        with closing(client.send(request, stream=True)) as response:
+        with closing(transport.handle_request(request)) as response:
             content = bytearray()
             for chunk in response.iter_raw():
                 content += chunk[: limit - len(content)]

@@ -42,7 +42,9 @@ def test_private_and_special_addresses_are_not_public(text):
     assert is_public(ip_address(text)) is False
 
 
-@pytest.mark.parametrize("text", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101"])
+@pytest.mark.parametrize(
+    "text", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101"]
+)
 def test_addresses_of_the_internet_are_public(text):
     """A real receiver is reached."""
     assert is_public(ip_address(text)) is True

@@ -131,7 +131,9 @@ def test_proportions_are_kept_and_nothing_is_enlarged():
     assert shrink(picture, Size(9000, 9000)).size == (400, 200)
 
 
-@pytest.mark.parametrize("text", ["", "640", "640x", "0x10", "10x-1", "640X480", "123456x1", "1x1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "640", "640x", "0x10", "10x-1", "640X480", "123456x1", "1x1\n"]
+)
 def test_a_size_is_two_numbers(text):
     """Anything but WIDTHxHEIGHT is refused."""
     with pytest.raises(ActorArgumentError, match="size"):

@@ -23,7 +23,8 @@ def test_a_folder_of_queries_comes_before_the_box(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "nothing", "../queries/flights/departures", "/etc/x", "flights/", "A", "a//b", "a.b"]
+    "name",
+    ["", "nothing", "../queries/flights/departures", "/etc/x", "flights/", "A", "a//b", "a.b"],
 )
 def test_a_name_outside_the_catalogue_is_refused(name):
     """Names are not paths."""
@@ -33,7 +34,9 @@ def test_a_name_outside_the_catalogue_is_refused(name):
 
 def test_only_real_parameters_are_parameters():
     """Quoted text, comments, casts and times hold colons that mean something else."""
-    sql = "SELECT ':a', \":b\", x::int, '12:30' /* :c */ FROM t -- :d\nWHERE y = :e AND z='it''s :f'"
+    sql = (
+        "SELECT ':a', \":b\", x::int, '12:30' /* :c */ FROM t -- :d\nWHERE y = :e AND z='it''s :f'"
+    )
     assert _for_duckdb(sql) == (
         "SELECT ':a', \":b\", x::int, '12:30'   FROM t  \nWHERE y = $e AND z='it''s :f'"
     )

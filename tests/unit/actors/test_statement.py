@@ -61,10 +61,18 @@ def test_the_same_arguments_lead_to_the_same_path_and_others_to_another():
     """A repeated job replaces its own file only."""
 
     def path(**changed):
-        given = {"table": "f", "group_by": ["a"], "measures": ["count"], "filters": {}, "form": "csv"}
+        given = {
+            "table": "f",
+            "group_by": ["a"],
+            "measures": ["count"],
+            "filters": {},
+            "form": "csv",
+        }
         return default_path("f", **{**given, **changed})
 
     assert path() == path()
     assert path(filters={"month": 1, "day": 2}).startswith("aggregates/f/month=1,day=2/")
     assert path(filters={"x": "../../etc"}).startswith("aggregates/f/some/")
-    assert len({path(), path(group_by=["b"]), path(filters={"a": 1}), path(filters={"a": "1"})}) == 4
+    assert (
+        len({path(), path(group_by=["b"]), path(filters={"a": 1}), path(filters={"a": "1"})}) == 4
+    )
