@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-import leveret
 from pydantic import Field
 
+import leveret
 from actors.error import DEAD_ON, RETRY_ON, ActorArgumentError
 from actors.report import Reference
 from actors.storage import storage

@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import duckdb
-import leveret
 import pyarrow as pa
 from pydantic import Field
 
+import leveret
 from actors.error import DEAD_ON, RETRY_ON, ActorArgumentError
 from actors.query import BATCH_ROWS, Rows, Scalar
 from actors.report import Reference, SourceName

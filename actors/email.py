@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-import leveret
 from pydantic import EmailStr, Field, JsonValue
 
+import leveret
 from actors import smtp
 from actors.error import DEAD_ON, RETRY_ON, ActorArgumentError, ActorSettingsError
 from actors.job import job_id

@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-import leveret
 from pydantic import Field
 
+import leveret
 from actors.error import DEAD_ON, RETRY_ON
 from actors.picture import SUFFIXES, Format, decode, encode, parse_size, shrink
 from actors.report import Reference

@@ -7,9 +7,9 @@ import json
 from datetime import timedelta
 from typing import Annotated, Any
 
-import leveret
 from pydantic import Field
 
+import leveret
 from actors import query as catalogue
 from actors.error import DEAD_ON, RETRY_ON
 from actors.query import Scalar

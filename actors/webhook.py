@@ -12,9 +12,9 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
 import httpx
-import leveret
 from pydantic import Field, JsonValue
 
+import leveret
 from actors.address import PinnedTransport
 from actors.error import (
     DEAD_ON,

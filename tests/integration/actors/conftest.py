@@ -7,10 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import duckdb
-import leveret
 import pytest
 import trustme
 
+import leveret
 from actors import settings
 from actors.storage import storage
 

@@ -6,9 +6,8 @@ from email import message_from_bytes
 from email.policy import default
 
 import pytest
+from aiosmtpd import smtp as aiosmtp
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP as SMTPServer
-from aiosmtpd.smtp import AuthResult
 
 from actors.email import send
 from actors.error import (
@@ -32,21 +31,21 @@ class Mailbox:
         """Return the received mails, parsed."""
         return [message_from_bytes(each.content, policy=default) for each in self.envelopes]
 
-    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
+    async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802
         """Take the recipient, or give the answer that is set for it."""
         answer = self.answers.get(address, "250 OK")
         if answer.startswith("250"):
             envelope.rcpt_tos.append(address)
         return answer
 
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802
+    async def handle_DATA(self, _server, _session, envelope):  # noqa: N802
         """Keep the mail, or give the answer that is set for mails."""
         answer = self.answers.get("DATA", "250 kept")
         if answer.startswith("250"):
             self.envelopes.append(envelope)
         return answer
 
-    async def handle_QUIT(self, server, session, envelope):  # noqa: N802
+    async def handle_QUIT(self, _server, _session, _envelope):  # noqa: N802
         """Say good-bye, or what is set."""
         return self.answers.get("QUIT", "221 Bye")
 
@@ -54,7 +53,7 @@ class Mailbox:
 def authenticate(server, session, envelope, mechanism, data):
     """Know one user."""
     right = data.login == b"us@er" and data.password == b"p:w/d"
-    return AuthResult(success=right, handled=right)
+    return aiosmtp.AuthResult(success=right, handled=right)
 
 
 class StartTLS(Controller):
@@ -66,7 +65,7 @@ class StartTLS(Controller):
 
     def factory(self):
         """Make one session."""
-        return SMTPServer(
+        return aiosmtp.SMTP(
             self.handler,
             tls_context=self._tls,
             require_starttls=True,
@@ -90,7 +89,7 @@ class ImplicitTLS(StartTLS):
 
     def factory(self):
         """Make one session, inside TLS already."""
-        return SMTPServer(
+        return aiosmtp.SMTP(
             self.handler,
             auth_required=True,
             auth_require_tls=False,

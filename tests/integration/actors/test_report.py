@@ -207,7 +207,7 @@ def test_a_text_in_a_sheet_is_never_a_formula(flights_source, queries):
     )
     result = generate.fn(query="odd", source="flights", format="xlsx")
     sheet = openpyxl.load_workbook(storage().path(result["url"])).active
-    cells = [cell for cell in sheet[2]]
+    cells = list(sheet[2])
     assert (cells[0].value, cells[0].data_type) == ("=1+1", "s")
     assert [cell.value for cell in cells[1:]] == [
         "a\N{REPLACEMENT CHARACTER}",

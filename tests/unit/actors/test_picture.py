@@ -72,7 +72,7 @@ def test_a_profile_is_applied_and_dropped():
 @pytest.mark.parametrize("size", [(1001, 1000), (20_000, 20_000), (60_000, 60_000)])
 def test_a_decompression_bomb_is_refused_by_its_head(size):
     """Few bytes that claim many pixels are refused, before and beyond Pillow's own limits."""
-    with pytest.raises(ActorArgumentError, match="pixels|too large"):
+    with pytest.raises(ActorArgumentError, match=r"pixels|too large"):
         decode(png_head(*size), max_pixels=LIMIT)
 
 
@@ -114,7 +114,8 @@ def test_cmyk_becomes_rgb():
     picture, _ = decode(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0))), max_pixels=LIMIT)
     red, green, _ = picture.getpixel((4, 4))
     assert picture.mode == "RGB"
-    assert red > 200 > 60 > green
+    assert red > 200
+    assert green < 60
 
 
 def test_transparency_becomes_white_in_jpeg():

@@ -27,6 +27,13 @@ def put(store, reference, content=b"content"):
     return draft.result()
 
 
+def fail_to_put(store, reference):
+    """Fail in the middle of writing a file."""
+    with store.writing(reference) as draft:
+        draft.path.write_bytes(b"half of the n")
+        raise ZeroDivisionError
+
+
 def test_what_is_written_is_read_back_by_path_and_by_url(store):
     """The URL that an actor returns is a reference that another actor can use."""
     stored = put(store, "a/b.txt", b"hello")
@@ -45,18 +52,16 @@ def test_a_file_over_the_limit_is_refused(store):
 def test_a_write_that_fails_leaves_the_old_file(store):
     """Readers see the old file or the new one, never a part."""
     put(store, "a.txt", b"old")
-    with pytest.raises(ZeroDivisionError), store.writing("a.txt") as draft:
-        draft.path.write_bytes(b"half of the n")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_to_put(store, "a.txt")
     assert store.read("a.txt", limit=10) == b"old"
 
 
 def test_a_failed_write_leaves_no_part_behind(tmp_path):
     """The unfinished file is removed from the target's folder."""
     store = Storage(str(tmp_path))
-    with pytest.raises(ZeroDivisionError), store.writing("sub/a.txt") as draft:
-        draft.path.write_bytes(b"x")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_to_put(store, "sub/a.txt")
     assert list((tmp_path / "sub").iterdir()) == []
 
 
