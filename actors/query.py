@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,12 +38,22 @@ __all__ = ["BATCH_ROWS", "Query", "Rows", "Scalar", "find", "run"]
 BATCH_ROWS = 10_000
 SHIPPED_QUERIES = Path(__file__).parent / "queries"
 
+_SQLITE_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+
 Scalar = str | int | float | bool | None
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*){0,4}")
-#: Quoted text, or a comment, or a parameter (but not PostgreSQL's ``::type``).
+#: Quoted text or PostgreSQL's ``::``; or a comment; or a parameter.
 _TOKEN = re.compile(
-    r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|(--[^\n]*|/\*.*?\*/)|(?<![:\w]):(\w+)(?!:)""", re.DOTALL
+    r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|::)|(--[^\n]*|/\*.*?\*/)|(?<![:\w]):(\w+)""", re.DOTALL
 )
 
 
@@ -144,14 +155,27 @@ def _database(query: Query, url: str, parameters: Mapping[str, Scalar]) -> Itera
             if not result.returns_rows:
                 raise ActorArgumentError(f"the query {query.name!r} must be a SELECT")
             yield _batches(query, result)
-    except sa.exc.OperationalError as error:
-        raise UnavailableError(f"the query {query.name!r} cannot run now: {error.orig}") from error
     except sa.exc.DBAPIError as error:
+        if _may_pass(error):
+            raise UnavailableError(
+                f"the query {query.name!r} cannot run now: {error.orig}"
+            ) from error
         raise ActorArgumentError(f"the query {query.name!r} failed: {error.orig}") from error
     except sa.exc.StatementError as error:
         raise ActorArgumentError(f"the query {query.name!r} failed: {error}") from error
     finally:
         engine.dispose()
+
+
+def _may_pass(error: sa.exc.DBAPIError) -> bool:
+    """Return whether the next attempt may work: the server, not the query, is the cause.
+
+    SQLite reports wrong queries as operational errors, too; its result codes tell them apart.
+    """
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_PASSING
+    return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
 
 
 def _forbid_writing(connection: sa.Connection) -> None:
