@@ -15,7 +15,7 @@ BENCH := .venv-bench/.bench-$(call key,bench)
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-9s\033[0m %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(DEV) ## Create .venv with everything that developing needs
@@ -26,7 +26,7 @@ up: $(DEMO) ## Start RabbitMQ, PostgreSQL and workers of this checkout; write .s
 
 .PHONY: down
 down: ## Stop them all; their data stays
-	@if [ -x $(BIN)/python ] && [ -d .stack ]; then $(BIN)/python -m compose.native down; fi
+	@if [ -d .stack ]; then $(MAKE) $(DEMO) && $(BIN)/python -m compose.native down; fi
 
 .PHONY: status
 status: $(DEMO) ## Tell what of the stack runs

@@ -1,7 +1,7 @@
 """Install what a target needs from Debian's packages, and say so.
 
 From Python: `ensure_apt(["rabbitmq-server"], "a private RabbitMQ node")`. From a shell:
-`python -m compose.native.install golang-go amqp-tools`.
+`python -m compose.native install golang-go amqp-tools`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _MARK = "installation"
+#: How long to wait while somebody else installs.
+_LOCK_SECONDS = 180
 
 
 def is_installed(package: str) -> bool:
@@ -55,9 +56,9 @@ def ensure_apt(packages: Sequence[str], purpose: str) -> None:
     print(f"installing {', '.join(missing)} with apt-get, for {purpose}", flush=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", processes.MARK: _MARK}
     with _services_stay_down(as_root):
-        _apt([*as_root, "apt-get", "update", "-qq"], env, command)
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
-        _apt([*as_root, *install], env, command)
+        apt = [*as_root, "apt-get", "-qq", "-o", f"DPkg::Lock::Timeout={_LOCK_SECONDS}"]
+        _apt([*apt, "update"], env, command)
+        _apt([*apt, "install", "-y", "--no-install-recommends", *missing], env, command)
     if os.geteuid() == 0:
         processes.end(_MARK, grace_seconds=5)
 
@@ -93,10 +94,3 @@ def _services_stay_down(as_root: list[str]) -> Iterator[None]:
         yield
     finally:
         subprocess.run([*as_root, "rm", "-f", str(_POLICY)], check=True)
-
-
-if __name__ == "__main__":
-    try:
-        ensure_apt(sys.argv[1:], "what you asked for")
-    except StackError as error:
-        sys.exit(str(error))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -239,7 +240,7 @@ class Stack:
             return
         environment = envfile.read(self.checkout.env_d / "admin.env")
         answer = subprocess.run(
-            [sys.executable, "-m", "leveret.cli", "topology", "apply"],
+            [str(Path(sys.executable).with_name("leveret")), "topology", "apply"],
             env=_clean(os.environ) | environment,
             cwd=self.checkout.root,
             capture_output=True,

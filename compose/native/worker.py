@@ -55,9 +55,9 @@ class Worker:
             timeout_seconds=_READY_SECONDS,
         )
         if not ready or not self.is_ready():
+            failure = f"are not ready after {_READY_SECONDS:.0f} s" if self.processes() else "ended"
             raise StackError(
-                f"the workers are not ready after {_READY_SECONDS:.0f} s. "
-                f"{self._log} ends:\n{_tail(self._log.read_text(errors='replace'))}"
+                f"the workers {failure}. {self._log} ends:\n{_tail(self._log.read_text(errors='replace'))}"
             )
         return self.status()
 
