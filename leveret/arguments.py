@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, Required, get_type_hints
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from leveret.errors import ConfigurationError, InvalidJob
@@ -43,8 +43,8 @@ class Signature:
                 hint = hints.get(p.name, Any)
                 required = p.default is inspect.Parameter.empty
                 fields[p.name] = Required[hint] if required else NotRequired[hint]
-            shape: Any = TypedDict("Arguments", fields)  # type: ignore[misc]
-            shape.__pydantic_config__ = ConfigDict(extra="allow" if extra else "forbid", title=name)
+            config = ConfigDict(extra="allow" if extra else "forbid", title=name)
+            shape: Any = with_config(config)(_typed_dict("Arguments", fields))
             self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(shape)
         except (NameError, TypeError, PydanticUserError) as error:
             raise ConfigurationError(
@@ -62,13 +62,14 @@ class Signature:
         for parameter in self._signature.parameters.values():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 arguments.update(arguments.pop(parameter.name, {}))
-            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                if arguments.pop(parameter.name, ()):
-                    raise InvalidJob(
-                        Reason.BAD_ARGUMENTS,
-                        f"{self._name}: a job's arguments have names, and *{parameter.name} has "
-                        "none; take a list instead",
-                    )
+            elif arguments.get(parameter.name) and (
+                parameter.kind is inspect.Parameter.VAR_POSITIONAL
+            ):
+                raise InvalidJob(
+                    Reason.BAD_ARGUMENTS,
+                    f"{self._name}: a job's arguments have names, and *{parameter.name} has "
+                    "none; take a list instead",
+                )
         return arguments
 
     def check(
@@ -97,6 +98,10 @@ class Signature:
             if isinstance(default, str | int | float | bool | list | dict):
                 schema.get("properties", {}).get(name, {}).setdefault("default", default)
         return schema
+
+
+def _typed_dict(name: str, fields: dict[str, Any]) -> Any:
+    return TypedDict(name, fields)  # type: ignore[operator]
 
 
 def _explain(name: str, error: ValidationError) -> str:

@@ -190,7 +190,7 @@ def encode_arguments(arguments: Mapping[str, Any], *, limit: int = MAX_BODY_BYTE
     return body
 
 
-def encode(job: Job, body: bytes, *, timestamp: float) -> tuple[str, str, pika.BasicProperties]:
+def encode(job: Job, *, timestamp: float) -> tuple[str, str, pika.BasicProperties]:
     """Write all of a job but its body: the exchange, the routing key and the properties.
 
     ``timestamp`` is now, in seconds since 1970; a job that is due later goes to the delay wheel.
@@ -364,7 +364,7 @@ def decode(
     _check_content(properties)
     document = _read_body(body, limit)
     fields = _read_headers(properties.headers)
-    delay, key = wheel.split_key(routing_key)
+    _, key = wheel.split_key(routing_key)
     queue, _, actor = key.partition(".")
     fields["queue"] = None if queue == names.ANY_QUEUE else queue
     if properties.type is None and document.keys() >= _ENVELOPE:

@@ -85,7 +85,7 @@ class Settings:
     app_id: str | None = _setting(
         _text, None, "name of the publishing service, carried by its jobs"
     )
-    publish_timeout: timedelta = _setting(
+    publish_timeout: timedelta = _setting(  # noqa: RUF009 - timedelta is immutable
         _seconds, timedelta(seconds=30), "seconds until an unconfirmed publish fails"
     )
     max_body_bytes: int = _setting(_between(1, 128 * 1024**2), 1024 * 1024, "largest body of a job")

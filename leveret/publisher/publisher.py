@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from leveret.amqp import IOThread, Outbound
+from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import thread_name
 from leveret.errors import (
     InvalidJob,
@@ -248,11 +248,10 @@ class Publisher:
         )
 
     def _wait_for_room(self, receipt: Receipt, size: int) -> None:
-        assert receipt.deadline is not None
         self._waiting += 1
         try:
             while self._is_full(size):
-                left = receipt.deadline - time.monotonic()
+                left = (receipt.deadline or 0.0) - time.monotonic()
                 if left <= 0 or not self._room.wait(left):
                     raise PublishTimeout(
                         f"{self._under_way} jobs are under way and the broker confirms none; "
@@ -277,11 +276,11 @@ class Publisher:
 
     def _take_in(self) -> None:
         self._awake = False
-        posts = []
+        posts: list[Post] = []
         while self._incoming:
             posts.append(self._incoming.popleft())
-        assert self._outbound is not None
-        self._outbound.send_many(list(posts))
+        if self._outbound is not None:
+            self._outbound.send_many(posts)
 
     def _settled(self, receipt: Receipt) -> None:
         with self._lock:

@@ -34,7 +34,7 @@ class Receipt(Post):
         clock: Callable[[], float],
         settled: Callable[[Receipt], object],
     ) -> None:
-        exchange, key, properties = encode(job, body, timestamp=clock())
+        exchange, key, properties = encode(job, timestamp=clock())
         super().__init__(exchange, key, properties, body)
         self.job = job
         self.deadline = deadline
@@ -69,7 +69,7 @@ class Receipt(Post):
                 if self._event is None:
                     self._event = threading.Event()
             seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-            if self._settled is not None and not self._event.wait(seconds):
+            if not self.done() and not self._event.wait(seconds):
                 raise PublishTimeout(
                     f"job {self.job.id} is not confirmed after {seconds} s, and still under way",
                     job_id=self.job.id,
@@ -120,7 +120,7 @@ class Receipt(Post):
         """Measure the delay anew: time has passed since the first try."""
         if self.job.due_at is not None:
             self.exchange, self.routing_key, self.properties = encode(
-                self.job, self.body, timestamp=self._clock()
+                self.job, timestamp=self._clock()
             )
         return True
 

@@ -34,7 +34,7 @@ from leveret.names import (
 
 __all__ = ["Binding", "Exchange", "Policy", "Queue", "Topology", "build"]
 
-Argument = str | int | bool
+Argument = str | int
 
 #: Redeliveries after which the broker itself gives a job up. Every close of a channel charges all
 #: that was merely prefetched, so this is generous; Leveret counts attempts and crashes itself.
@@ -187,10 +187,7 @@ def build(queues: Sequence[str], actors: Mapping[str, str]) -> Topology:
             ),
             *(Queue(name=work_queue(queue), arguments=_work_arguments(queue)) for queue in queues),
             *(
-                Queue(
-                    name=quarantine_queue(queue),
-                    arguments={**_work_arguments(queue), "x-single-active-consumer": True},
-                )
+                Queue(name=quarantine_queue(queue), arguments=_work_arguments(queue))
                 for queue in queues
             ),
             *_wheel_queues(),

@@ -1,8 +1,8 @@
 """Copies of a delivery: the retry, the dead letter, the suspect.
 
 A copy has the original's bytes and properties. What the broker itself wrote into the headers is
-taken off: with the old ``x-death`` on it, the second trip through the delay wheel looks like a cycle
-to the broker, which drops the message.
+taken off: with the old ``x-death`` on it, the second trip through the delay wheel looks like a
+cycle to the broker, which drops the message.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dramatiq.middleware import Middleware, SkipMessage
+from dramatiq.middleware import Middleware, SkipMessage, TimeLimitExceeded
 
 from leveret import context, wheel
 from leveret.amqp.connection import Unreadable
@@ -87,10 +87,14 @@ class Executor:
                 return Snooze(wait, "it is due later")
         if job.actor not in self._broker.actors:
             known = ", ".join(sorted(self._broker.actors)) or "none"
-            raise InvalidJob(
+            return Dead(
                 Reason.UNKNOWN_ACTOR,
-                f"no actor {job.actor!r} is declared in this worker (it has: {known[:500]}); add "
-                "its module to LEVERET_ACTORS, or publish to the queue of a worker that has it",
+                InvalidJob(
+                    Reason.UNKNOWN_ACTOR,
+                    f"no actor {job.actor!r} is declared in this worker (it has: {known[:500]}); "
+                    "add its module to LEVERET_ACTORS, or publish to the queue of a worker that "
+                    "has it",
+                ),
             )
         signature = self._broker.signature(job.actor)
         delivery.positional, delivery.named = signature.check(job.positional, job.arguments)
@@ -119,6 +123,9 @@ class Executor:
             if delivery.failed:
                 return Dead(Reason.REFUSED, skip)
             return Succeeded()
+        except TimeLimitExceeded as failure:
+            failure.args = (f"it ran longer than its time limit of {limit:g} s",)
+            error = failure
         except BaseException as failure:  # noqa: BLE001 - whatever an actor raises is its outcome
             error = failure
         finally:

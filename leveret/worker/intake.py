@@ -64,6 +64,11 @@ class Intake:
         """Tell of each queue whether it is being consumed."""
         return {queue: queue in self._tags for queue in self._queues}
 
+    @property
+    def connection(self) -> Connection | None:
+        """The connection, while there is one."""
+        return self._connection
+
     def open(self) -> None:
         """Start consuming."""
         self._link.open()
@@ -154,7 +159,7 @@ class Intake:
         )
 
     def _cancelled(self, session: Session) -> None:
-        """The broker ended the subscription: the queue was deleted, or its node is gone."""
+        """Come back to a queue that was deleted, or whose node is gone."""
         if session.channel.is_open:
             session.channel.close(0, "the subscription was cancelled")
 

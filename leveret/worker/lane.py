@@ -20,11 +20,12 @@ from leveret.worker.delivery import Delivery, Session
 if TYPE_CHECKING:
     from leveret.amqp.connection import Connection
 
-__all__ = ["LaneIntake"]
+__all__ = ["LaneIntake", "LaneWatch"]
 
 log = logging.getLogger("leveret.worker")
 
 _POLL_SECONDS = 0.5
+_LOOK_SECONDS = 10.0
 
 
 class LaneIntake:
@@ -134,3 +135,38 @@ class LaneIntake:
             session.channel.basic_get(session.source, got)
         except Exception as error:  # noqa: BLE001 - one get at a time: the last has not answered
             log.debug("the lane waits for an answer: %s", error)
+
+
+class LaneWatch:
+    """Looks now and then whether suspects wait, and reports it. For the IO thread.
+
+    A lane's process only runs while there is something for it; whoever put a suspect there may be
+    gone since.
+    """
+
+    def __init__(self, queues: Iterable[str], on_waiting: Callable[[], object]) -> None:
+        self._queues = tuple(queues)
+        self._on_waiting = on_waiting
+        self._channel: Any = None
+        self._next_look = 0.0
+
+    def look(self, connection: Connection | None) -> None:
+        """Count the suspects over ``connection``, if the last look is long enough ago."""
+        if connection is None or not connection.is_open or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        if self._channel is not None and self._channel.is_open:
+            self._ask(self._channel)
+        else:
+            connection.channel(on_open_callback=self._ask)
+
+    def _ask(self, channel: Any) -> None:
+        self._channel = channel
+        for queue in self._queues:
+            channel.queue_declare(
+                names.quarantine_queue(queue), passive=True, callback=self._counted
+            )
+
+    def _counted(self, frame: Any) -> None:
+        if frame.method.message_count:
+            self._on_waiting()

@@ -21,7 +21,7 @@ from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Snooze, S
 from leveret.publisher import Publisher
 from leveret.worker.executor import Executor
 from leveret.worker.intake import Intake
-from leveret.worker.lane import LaneIntake
+from leveret.worker.lane import LaneIntake, LaneWatch
 from leveret.worker.prefetch import PrefetchGovernor
 from leveret.worker.records import event_of, heartbeat, started
 from leveret.worker.settlement import Settler
@@ -145,6 +145,7 @@ class Worker:
                 on_over=self._on_over,
             )
         )
+        self._lane_watch = LaneWatch(self.queues, self._on_suspects)
         #: Running jobs whose session is over, by id.
         self._orphans: dict[str, Delivery] = {}
         self._stopping = False
@@ -230,6 +231,9 @@ class Worker:
     def _on_blocked(self, reason: str | None) -> None:
         self.publisher.on_blocked(reason)
 
+    def _on_suspects(self) -> None:
+        self._suspects = True
+
     def _on_delivery(self, delivery: Delivery) -> None:
         if self._draining:
             delivery.session.reject(delivery.tag, requeue=True)
@@ -259,7 +263,7 @@ class Worker:
         return 0 if actor is None else actor.priority
 
     def _on_over(self, session: Session) -> None:
-        """A session is over: remember its running jobs, forget what had not started."""
+        """Remember the running jobs of a session that is over."""
         for thread in self._threads:
             delivery = thread.delivery
             if delivery is not None and delivery.session is session and delivery.label != "(no id)":
@@ -318,8 +322,22 @@ class Worker:
             self._last_heartbeat = now
             self._settler.note(heartbeat(self.queues, len(self._threads), running, now))
         self._source.set_prefetch(self._governor.adapt())
+        if isinstance(self._source, Intake):
+            self._lane_watch.look(self._source.connection)
 
     # -------------------------------------------------------------------------------------- health
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every queue is consumed and outcomes can be published."""
+        return self._outbound.is_up and all(self._source.consuming.values())
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long the quarantine lane has had no suspect; 0 for other workers."""
+        if isinstance(self._source, LaneIntake) and self._is_idle():
+            return time.monotonic() - self._source.last_busy
+        return 0.0
 
     def health(self) -> Health:
         """Look at the worker from outside; thread-safe."""
@@ -338,17 +356,15 @@ class Worker:
             job = delivery.job
             running.append(job.id)
             limit = self.broker.policy(job.actor).time_limit
-            if (
-                limit is not None
-                and now - delivery.started_at > limit.total_seconds() + STUCK_SECONDS
-            ):
+            ran = now - delivery.started_at
+            if limit is not None and ran > limit.total_seconds() + STUCK_SECONDS:
                 faults.append(
                     f"job {job.id} ({job.actor}) is stuck: it runs for "
                     f"{now - delivery.started_at:.0f} s and does not heed its time limit"
                 )
         suspects, self._suspects = self._suspects, False
         return Health(
-            ready=self._outbound.is_up and all(self._source.consuming.values()) and not faults,
+            ready=self.is_ready and not faults,
             faults=tuple(faults),
             running=tuple(running),
             suspects=suspects,
@@ -407,7 +423,7 @@ def _log_transition(
         case Expired(detail):
             log.warning("job.expired", **who, why=detail)
         case _:
-            log.warning(f"job.{event}", **who)
+            log.warning("job.settled", outcome=event, **who)
 
 
 def _brief(error: BaseException) -> str:

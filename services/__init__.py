@@ -1,0 +1,1 @@
+"""The long-running processes, one folder each. Run from the source tree; never in the wheel."""

@@ -1,0 +1,113 @@
+"""One child of the worker pool: loads the actors and runs a `leveret.worker.Worker`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+import dramatiq
+
+from leveret import logs
+from leveret.broker import LeveretBroker, get_broker
+from leveret.errors import ConfigurationError
+from leveret.settings import Settings
+from leveret.worker import Worker
+
+_STATUS_SECONDS = 1.0
+_LANE_IDLE_SECONDS = 15.0
+
+
+def main() -> int:
+    """Run until SIGTERM, or until the launcher is gone."""
+    options = _parse()
+    status = os.fdopen(options.status_fd, "wb", buffering=0)
+    try:
+        settings = Settings.from_env()
+        logs.configure(settings.log_level, settings.log_format)
+        broker = load_actors(settings)
+        worker = Worker(
+            broker,
+            settings.require_amqp_url(),
+            queues=options.queues.split(","),
+            threads=options.threads,
+            prefetch=options.prefetch,
+            lane=options.lane,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        worker.start()
+    except ConfigurationError as error:
+        status.write(json.dumps({"fatal": str(error)}).encode() + b"\n")
+        return 2
+    gc.collect()
+    gc.freeze()
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda n, _frame: stopping.append(n))
+    next_status = 0.0
+    while not stopping:
+        if time.monotonic() >= next_status:
+            next_status = time.monotonic() + (_STATUS_SECONDS if worker.is_ready else 0.05)
+            _report(status, worker)
+        if options.lane and worker.idle_seconds > _LANE_IDLE_SECONDS:
+            break
+        wait = max(0.0, min(0.5, next_status - time.monotonic()))
+        readable, _, _ = select.select([0], [], [], wait)
+        if readable and not os.read(0, 1):
+            break  # the launcher is gone
+    drained = worker.stop(options.grace)
+    status.close()
+    sys.stderr.flush()
+    # Threads that do not heed their time limit must not hold the process back.
+    os._exit(0 if drained else 1)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.worker.child")
+    parser.add_argument("--queues", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--prefetch", type=int, default=0)
+    parser.add_argument("--grace", type=float, default=30.0)
+    parser.add_argument("--status-fd", type=int, required=True)
+    parser.add_argument("--lane", action="store_true")
+    return parser.parse_args()
+
+
+def load_actors(settings: Settings) -> LeveretBroker:
+    """Import the modules of ``LEVERET_ACTORS``; return the broker that has their actors."""
+    broker = get_broker()
+    dramatiq.set_broker(broker)
+    for module in settings.actors:
+        try:
+            importlib.import_module(module)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(
+                f"LEVERET_ACTORS names the module {module!r}, which cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    if not broker.actors:
+        raise ConfigurationError(
+            f"LEVERET_ACTORS ({','.join(settings.actors)}) declares no actor; name the modules "
+            "that do"
+        )
+    return broker
+
+
+def _report(status: object, worker: Worker) -> None:
+    line = json.dumps(dataclasses.asdict(worker.health())).encode() + b"\n"
+    with contextlib.suppress(BrokenPipeError):
+        status.write(line)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""``/livez``, ``/readyz`` and ``/metrics`` of a worker pool."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from leveret.errors import ConfigurationError
+
+__all__ = ["HealthServer"]
+
+
+class HealthServer:
+    """Answers on a thread of its own; port 0 means not at all.
+
+    ``/livez`` is 503 while there is a fault that only a restart can mend, ``/readyz`` while some
+    queue is not consumed.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        livez: Callable[[], list[str]],
+        readyz: Callable[[], bool],
+        restarts: Callable[[], int],
+        metrics_folder: str,
+    ) -> None:
+        self._server: ThreadingHTTPServer | None = None
+        if not port:
+            return
+
+        class Handler(BaseHTTPRequestHandler):
+            server_version = "leveret"
+            sys_version = ""
+            timeout = 5
+
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                if path == "/livez":
+                    faults = livez()
+                    self._answer(not faults, {"live": not faults, "faults": faults})
+                elif path == "/readyz":
+                    ready = readyz()
+                    self._answer(ready, {"ready": ready})
+                elif path == "/metrics":
+                    self._send(HTTPStatus.OK, _METRICS_TYPE, _metrics(metrics_folder, restarts()))
+                else:
+                    self._send(HTTPStatus.NOT_FOUND, "text/plain", b"/livez, /readyz, /metrics\n")
+
+            def _answer(self, good: bool, document: dict[str, Any]) -> None:  # noqa: FBT001
+                status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+                self._send(status, "application/json", json.dumps(document).encode() + b"\n")
+
+            def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                """Keep probes out of the log."""
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another --http-port"
+            ) from None
+        self._server.daemon_threads = True
+
+    @property
+    def address(self) -> str | None:
+        """Where it listens."""
+        if self._server is None:
+            return None
+        host, port = self._server.server_address[:2]
+        return f"http://{host if isinstance(host, str) else host.decode()}:{port}"
+
+    def start(self) -> None:
+        """Begin to answer."""
+        if self._server is not None:
+            threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop answering."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def _metrics(folder: str, restarts: int) -> bytes:
+    """Add up what the children have counted."""
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - 10 MB
+    from prometheus_client.core import CounterMetricFamily, Metric  # noqa: PLC0415
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+    class Restarts:
+        def collect(self) -> Iterator[Metric]:
+            yield CounterMetricFamily(
+                "leveret_worker_restarts",
+                "Worker processes that died and were started again.",
+                value=restarts,
+            )
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    registry.register(Restarts())
+    return generate_latest(registry)
