@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 import dramatiq
 
 from leveret.broker import LeveretBroker, get_broker
+from leveret.errors import ConfigurationError
 from leveret.retry import Backoff
 
-__all__ = ["actor"]
+__all__ = ["actor", "load_actors"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +61,29 @@ def actor(
         **options,
     )
     return declare  # type: ignore[no-any-return]
+
+
+def load_actors(modules: Sequence[str]) -> LeveretBroker:
+    """Import modules that declare actors; return the process's broker, which then has them.
+
+    Raises `ConfigurationError` naming the module that cannot be imported.
+    """
+    broker = get_broker()
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(
+                f"LEVERET_ACTORS names the module {module!r}, which cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    if not broker.actors:
+        raise ConfigurationError(
+            f"LEVERET_ACTORS ({','.join(modules)}) declares no actor; name the modules that do"
+        )
+    return broker
 
 
 def _tuple(errors: _Errors) -> tuple[type[BaseException], ...]:

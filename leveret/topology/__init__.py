@@ -3,8 +3,19 @@
 Not here: the names alone (`leveret.names`) and the arithmetic of delays (`leveret.wheel`).
 """
 
-from leveret.topology.declare import apply
+from leveret.topology.check import Difference, compare
+from leveret.topology.declare import apply, prune
 from leveret.topology.roles import ROLES, Role, roles_for
 from leveret.topology.table import Topology, build
 
-__all__ = ["ROLES", "Role", "Topology", "apply", "build", "roles_for"]
+__all__ = [
+    "ROLES",
+    "Difference",
+    "Role",
+    "Topology",
+    "apply",
+    "build",
+    "compare",
+    "prune",
+    "roles_for",
+]

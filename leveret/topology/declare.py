@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pika
 import pika.exceptions
 
 from leveret.errors import TopologyError
+from leveret.topology.check import Difference
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
     from leveret.topology.table import Topology
 
-__all__ = ["apply"]
+__all__ = ["apply", "prune"]
 
 
 def apply(url: str, topology: Topology) -> None:
@@ -38,6 +40,23 @@ def apply(url: str, topology: Topology) -> None:
     finally:
         if connection.is_open:
             connection.close()
+
+
+def prune(url: str, differences: Iterable[Difference]) -> int:
+    """Remove the bindings that `leveret.topology.compare` found unexpected; return how many.
+
+    Queues and exchanges are never removed: there may be jobs in them.
+    """
+    stale = [d.binding for d in differences if d.kind == "unexpected" and d.binding is not None]
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        channel = connection.channel()
+        for binding in stale:
+            unbind = channel.exchange_unbind if binding.to_exchange else channel.queue_unbind
+            unbind(binding.destination, binding.source, binding.key)
+    finally:
+        connection.close()
+    return len(stale)
 
 
 def _declare(channel: BlockingChannel, topology: Topology) -> None:

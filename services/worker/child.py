@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import gc
-import importlib
 import json
 import os
 import select
@@ -14,10 +13,8 @@ import signal
 import sys
 import time
 
-import dramatiq
-
 from leveret import logs
-from leveret.broker import LeveretBroker, get_broker
+from leveret.declaration import load_actors
 from leveret.errors import ConfigurationError
 from leveret.settings import Settings
 from leveret.worker import Worker
@@ -33,7 +30,7 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level, settings.log_format)
-        broker = load_actors(settings)
+        broker = load_actors(settings.actors)
         worker = Worker(
             broker,
             settings.require_amqp_url(),
@@ -79,28 +76,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--status-fd", type=int, required=True)
     parser.add_argument("--lane", action="store_true")
     return parser.parse_args()
-
-
-def load_actors(settings: Settings) -> LeveretBroker:
-    """Import the modules of ``LEVERET_ACTORS``; return the broker that has their actors."""
-    broker = get_broker()
-    dramatiq.set_broker(broker)
-    for module in settings.actors:
-        try:
-            importlib.import_module(module)
-        except ConfigurationError:
-            raise
-        except Exception as error:
-            raise ConfigurationError(
-                f"LEVERET_ACTORS names the module {module!r}, which cannot be imported: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-    if not broker.actors:
-        raise ConfigurationError(
-            f"LEVERET_ACTORS ({','.join(settings.actors)}) declares no actor; name the modules "
-            "that do"
-        )
-    return broker
 
 
 def _report(status: object, worker: Worker) -> None:

@@ -1,0 +1,151 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from leveret.cli import topology
+from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
+from leveret.errors import ConfigurationError, InvalidJob
+from leveret.management import Management
+from leveret.message import Reason
+from leveret.publisher import Publisher
+from leveret.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Background jobs on RabbitMQ that lose nothing, remembered in PostgreSQL.",
+)
+app.add_typer(topology.app, name="topology")
+
+
+@app.command()
+@guarded
+def publish(
+    actor: Annotated[str, typer.Argument(help="The actor, such as email.send.")],
+    arguments: Annotated[
+        str, typer.Argument(help="Its arguments, as a JSON object; - reads standard input.")
+    ] = "{}",
+    queue: Annotated[str | None, typer.Option(help="The pool that runs it.")] = None,
+    delay: Annotated[float | None, typer.Option(help="Not before so many seconds.")] = None,
+    at: Annotated[datetime | None, typer.Option(help="Not before this local time.")] = None,
+    expires: Annotated[
+        float | None, typer.Option(help="Not to be started after so many seconds.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(min=0, max=255)] = None,
+    job_id: Annotated[str | None, typer.Option(help="The job's id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a job, wait until the broker has it, and print its id."""
+    settings = Settings.from_env()
+    text = sys.stdin.read() if arguments == "-" else arguments
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise InvalidJob(Reason.NOT_JSON, f"the arguments are not JSON: {error}") from None
+    with Publisher(
+        settings.require_amqp_url(),
+        app_id=settings.app_id or "leveret-cli",
+        timeout=settings.publish_timeout,
+        max_body_bytes=settings.max_body_bytes,
+    ) as publisher:
+        found = publisher.send(
+            actor,
+            document,
+            queue=queue,
+            delay=delay,
+            at=None if at is None else at.astimezone(),
+            expires=expires,
+            priority=priority,
+            job_id=job_id,
+        )
+    if as_json:
+        print_json({"job_id": found})
+    else:
+        print(found)
+
+
+@app.command()
+@guarded
+def actors(as_json: AsJson = False) -> None:
+    """List the declared actors, their queues and their arguments."""
+    broker = load_actors(Settings.from_env())
+    rows = []
+    for name, actor in sorted(broker.actors.items()):
+        schema = broker.signature(name).json_schema()
+        policy = broker.policy(name)
+        rows.append((name, actor.queue_name, schema, policy))
+    if as_json:
+        print_json(
+            [
+                {"actor": name, "queue": queue, "arguments": schema, "max_retries": p.max_retries}
+                for name, queue, schema, p in rows
+            ]
+        )
+        return
+    print_table(
+        ("actor", "queue", "time limit", "retries", "arguments"),
+        [
+            (name, queue, policy.time_limit or "-", policy.max_retries, _arguments(schema))
+            for name, queue, schema, policy in rows
+        ],
+    )
+
+
+def _arguments(schema: dict[str, Any]) -> str:
+    required = set(schema.get("required", ()))
+    return ", ".join(
+        name if name in required else f"[{name}]" for name in schema.get("properties", {})
+    )
+
+
+@app.command()
+@guarded
+def queues(as_json: AsJson = False) -> None:
+    """Show what waits in each queue, and who consumes it."""
+    settings = Settings.from_env()
+    if settings.management_url is None:
+        raise ConfigurationError("LEVERET_MANAGEMENT_URL is not set")
+    with Management(settings.management_url) as management:
+        found = [
+            queue
+            for queue in management.queues(vhost_of(settings.require_amqp_url()))
+            if queue["name"].startswith("leveret.")
+        ]
+    shown = [
+        {
+            "queue": queue["name"],
+            "ready": queue.get("messages_ready", 0),
+            "unacked": queue.get("messages_unacknowledged", 0),
+            "consumers": queue.get("consumers", 0),
+        }
+        for queue in sorted(found, key=lambda queue: str(queue["name"]))
+    ]
+    if as_json:
+        print_json(shown)
+        return
+    waiting = [q for q in shown if not str(q["queue"]).startswith("leveret.delay.")]
+    delayed = sum(int(str(q["ready"])) for q in shown) - sum(int(str(q["ready"])) for q in waiting)
+    rows = [tuple(q.values()) for q in waiting]
+    print_table(
+        ("queue", "ready", "unacked", "consumers"),
+        [*rows, ("(in the delay wheel)", delayed, "", "")],
+    )
+
+
+@app.command()
+@guarded
+def settings(as_json: AsJson = False) -> None:
+    """Print every setting as it is read from the environment, secrets masked."""
+    shown = Settings.from_env().masked()
+    if as_json:
+        print_json(shown)
+    else:
+        print_table(("setting", "value"), list(shown.items()))

@@ -1,0 +1,119 @@
+"""What stands in the broker, held against the topology table. Pure: no sockets here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from leveret.topology.table import Binding, Topology
+
+__all__ = ["Difference", "compare"]
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Difference:
+    """One thing that is not as the table wants it."""
+
+    #: ``missing``, ``different`` or ``unexpected``.
+    kind: str
+    #: What it is: ``queue leveret.default``, say.
+    what: str
+    #: How it differs, where it does.
+    detail: str = ""
+    #: The binding, if it is one.
+    binding: Binding | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.what}" + (f" ({self.detail})" if self.detail else "")
+
+
+def compare(
+    topology: Topology,
+    *,
+    exchanges: Iterable[Mapping[str, Any]],
+    queues: Iterable[Mapping[str, Any]],
+    bindings: Iterable[Mapping[str, Any]],
+    policies: Iterable[Mapping[str, Any]],
+) -> list[Difference]:
+    """Compare the table with the management API's lists of one virtual host.
+
+    Objects whose names do not start with ``leveret.`` are somebody else's, and so are workers' own
+    control queues; a policy that exists is the operators' to tune.
+    """
+    found: list[Difference] = []
+    wanted_exchanges = {
+        e.name: {"type": e.kind, "durable": True, "arguments": e.arguments}
+        for e in topology.exchanges
+    }
+    found += _objects("exchange", wanted_exchanges, exchanges)
+    wanted_queues = {
+        q.name: {"durable": True, "arguments": dict(q.arguments)} for q in topology.queues
+    }
+    found += _objects("queue", wanted_queues, queues)
+    wanted = set(topology.bindings)
+    present = {
+        Binding(
+            source=b["source"],
+            destination=b["destination"],
+            to_exchange=b["destination_type"] == "exchange",
+            key=b["routing_key"],
+        )
+        for b in bindings
+        if b["source"].startswith("leveret.") and not _is_control(b["destination"])
+    }
+    for kind, difference in (("missing", wanted - present), ("unexpected", present - wanted)):
+        found += [
+            Difference(
+                kind=kind,
+                what=f"binding {binding.source} -> {binding.destination}",
+                detail=f"key {binding.key!r}",
+                binding=binding,
+            )
+            for binding in difference
+        ]
+    names = {policy["name"] for policy in policies}
+    found += [
+        Difference(kind="missing", what=f"policy {policy.name}")
+        for policy in topology.policies
+        if policy.name not in names
+    ]
+    return sorted(found)
+
+
+def _objects(
+    kind: str, wanted: Mapping[str, Mapping[str, Any]], present: Iterable[Mapping[str, Any]]
+) -> list[Difference]:
+    there = {
+        thing["name"]: thing
+        for thing in present
+        if thing["name"].startswith("leveret.") and not _is_control(thing["name"])
+    }
+    differences = [
+        Difference(kind="missing", what=f"{kind} {name}") for name in wanted.keys() - there.keys()
+    ]
+    differences += [
+        Difference(kind="unexpected", what=f"{kind} {name}")
+        for name in there.keys() - wanted.keys()
+    ]
+    for name in wanted.keys() & there.keys():
+        details = [
+            f"{field}: wanted {value!r}, found {there[name].get(field)!r}"
+            for field, value in wanted[name].items()
+            if field != "arguments" and there[name].get(field) != value
+        ]
+        arguments, found = wanted[name]["arguments"], there[name].get("arguments", {})
+        details += [
+            f"{argument}: wanted {arguments.get(argument)!r}, found {found.get(argument)!r}"
+            for argument in sorted(arguments.keys() | found.keys())
+            if arguments.get(argument) != found.get(argument)
+        ]
+        if details:
+            differences.append(
+                Difference(kind="different", what=f"{kind} {name}", detail="; ".join(details))
+            )
+    return differences
+
+
+def _is_control(name: str) -> bool:
+    return name.startswith("leveret.control.")
