@@ -26,7 +26,7 @@ up: $(DEMO) ## Start RabbitMQ, PostgreSQL and workers of this checkout; write .s
 
 .PHONY: down
 down: ## Stop them all; their data stays
-	@if [ -d .stack ]; then $(MAKE) $(DEMO) && $(BIN)/python -m compose.native down; fi
+	@if [ -d .stack ]; then $(MAKE) -s $(DEMO) && $(BIN)/python -m compose.native down; fi
 
 .PHONY: status
 status: $(DEMO) ## Tell what of the stack runs

@@ -56,9 +56,8 @@ class Worker:
         )
         if not ready or not self.is_ready():
             failure = f"are not ready after {_READY_SECONDS:.0f} s" if self.processes() else "ended"
-            raise StackError(
-                f"the workers {failure}. {self._log} ends:\n{_tail(self._log.read_text(errors='replace'))}"
-            )
+            said = _tail(self._log.read_text(errors="replace"))
+            raise StackError(f"the workers {failure}. {self._log} ends:\n{said}")
         return self.status()
 
     def stop(self) -> None:
