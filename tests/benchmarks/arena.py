@@ -1,0 +1,229 @@
+"""Where scenarios run: one broker, a virtual host for each contestant, and the few verbs they need."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pika
+import pika.exceptions
+
+from tests.benchmarks.board import BOARD_VARIABLE, Board
+from tests.benchmarks.contestants import Ability, Contestant
+from tests.benchmarks.error import BenchmarkError
+from tests.benchmarks.node import Node
+from tests.benchmarks.workers import Workers, clean_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_POLL_SECONDS = 0.02
+_SETTLE_SECONDS = 20.0
+_ORDER_SECONDS = 300.0
+
+
+class Arena:
+    """One node and everything that happens on it; used from one thread."""
+
+    def __init__(self, node: Node, *, logs: Path) -> None:
+        self._node = node
+        self._logs = logs
+        self._prepared: set[str] = set()
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self, contestant: Contestant) -> None:
+        """Give the contestant an empty virtual host; make it and its topology the first time."""
+        vhost = _vhost(contestant)
+        if contestant.name in self._prepared:
+            self._purge(vhost)
+            return
+        self._node.create_vhost(vhost)
+        for command in contestant.prepare:
+            done = subprocess.run(
+                [sys.executable, "-m", *command],
+                env=self._environment(contestant),
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            if done.returncode:
+                raise BenchmarkError(
+                    f"`python -m {' '.join(command)}` ended with status {done.returncode}: "
+                    f"{(done.stderr or done.stdout)[-2000:]}"
+                )
+        self._prepared.add(contestant.name)
+
+    @contextlib.contextmanager
+    def board(self, size: int) -> Iterator[Board]:
+        """Lend an empty board with `size` places."""
+        memory = Path("/dev/shm")
+        with tempfile.TemporaryDirectory(
+            prefix="leveret-board-", dir=memory if memory.is_dir() else None
+        ) as folder:
+            yield Board.create(Path(folder) / "board", size)
+
+    def drive(
+        self,
+        contestant: Contestant,
+        operation: str,
+        *,
+        board: Board | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Have the contestant's client carry out one operation in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.driver", contestant.module],
+            input=json.dumps({"operation": operation, "arguments": arguments}),
+            env=self._environment(contestant, board),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=_ORDER_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise BenchmarkError(
+                f"{contestant.name} could not {operation} (status {done.returncode}): "
+                f"{done.stderr[-3000:]}"
+            )
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def fill(self, contestant: Contestant, actor: str, jobs: range, board: Board) -> None:
+        """Put jobs into the queue in the contestant's fastest way; see that they are there."""
+        before = self.ready(contestant)
+        self.drive(
+            contestant,
+            "fill",
+            board=board,
+            actor=actor,
+            first=jobs.start,
+            jobs=len(jobs),
+            confirms=not contestant.can(Ability.UNCONFIRMED),
+            pipelined=contestant.can(Ability.PIPELINED),
+        )
+        self.expect_ready(contestant, before + len(jobs))
+
+    def workers(self, contestant: Contestant, board: Board, *, purpose: str) -> Workers:
+        """Return the contestant's workers, to be started by entering them."""
+        return Workers(
+            contestant.workers,
+            environment=self._environment(contestant, board),
+            folder=ROOT,
+            log=self._logs / f"{contestant.name}-{purpose}.log",
+        )
+
+    def warm_up(self, contestant: Contestant, board: Board, jobs: range, workers: Workers) -> None:
+        """Publish a few jobs to running workers and wait for them: now all are awake."""
+        self.drive(
+            contestant,
+            "pace",
+            board=board,
+            first=jobs.start,
+            jobs=len(jobs),
+            low=0.0,
+            high=0.005,
+            seed=0,
+            confirms=not contestant.can(Ability.UNCONFIRMED),
+        )
+        self.wait_for(board, jobs, workers, runs=1, seconds=60, what=f"{contestant.name} warm-up")
+
+    def finished(
+        self, board: Board, jobs: range, workers: Workers, *, runs: int, seconds: float
+    ) -> bool:
+        """Wait until each of `jobs` ran at least `runs` times; tell whether it came to that."""
+        enough = bytes(range(runs, 256))
+
+        def all_ran() -> bool:
+            workers.check()
+            return not board.runs(jobs).translate(None, delete=enough)
+
+        return _eventually(all_ran, seconds)
+
+    def wait_for(
+        self, board: Board, jobs: range, workers: Workers, *, runs: int, seconds: float, what: str
+    ) -> None:
+        """Wait until each of `jobs` ran `runs` times; raise when the seconds are over."""
+        if not self.finished(board, jobs, workers, runs=runs, seconds=seconds):
+            done = sum(count >= runs for count in board.runs(jobs))
+            raise BenchmarkError(
+                f"{what}: only {done} of {len(jobs)} jobs ran {runs} time(s) within "
+                f"{seconds:.0f} s; the workers said:\n{workers.tail()}"
+            )
+
+    def ready(self, contestant: Contestant) -> int:
+        """Return how many messages wait in the contestant's work queue; 0 if there is none."""
+        connection = pika.BlockingConnection(
+            pika.URLParameters(self._node.amqp_url(_vhost(contestant)))
+        )
+        try:
+            declared = connection.channel().queue_declare(contestant.queue, passive=True)
+            return int(declared.method.message_count)
+        except pika.exceptions.ChannelClosedByBroker:
+            return 0
+        finally:
+            connection.close()
+
+    def expect_ready(self, contestant: Contestant, count: int) -> None:
+        """Wait until the work queue holds exactly `count` messages; raise if it does not."""
+        if not _eventually(lambda: self.ready(contestant) == count, _SETTLE_SECONDS):
+            raise BenchmarkError(
+                f"{contestant.name} published {count} messages, but its queue "
+                f"{contestant.queue!r} holds {self.ready(contestant)}"
+            )
+
+    def _environment(self, contestant: Contestant, board: Board | None = None) -> dict[str, str]:
+        amqp_url = self._node.amqp_url(_vhost(contestant))
+        urls: Mapping[str, str] = {
+            "amqp_url": amqp_url,
+            "management_url": self._node.management_url,
+        }
+        own = {name: text.format_map(urls) for name, text in contestant.environment.items()}
+        shared = {BOARD_VARIABLE: str(board.path)} if board else {}
+        return {
+            **clean_environment(),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "BENCH_AMQP_URL": amqp_url,
+            **own,
+            **shared,
+        }
+
+    def _purge(self, vhost: str) -> None:
+        connection = pika.BlockingConnection(pika.URLParameters(self._node.amqp_url(vhost)))
+        try:
+            for queue in self._node.queues(vhost):
+                # A queue that was its worker's own may have gone with it.
+                with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):
+                    connection.channel().queue_purge(queue)
+        finally:
+            connection.close()
+
+
+def expect_exactly(board: Board, jobs: range, *, runs: int, what: str) -> None:
+    """Raise unless each of `jobs` ran exactly `runs` times."""
+    counts = board.runs(jobs)
+    if counts != bytes([runs]) * len(jobs):
+        fewer, more = sum(c < runs for c in counts), sum(c > runs for c in counts)
+        raise BenchmarkError(
+            f"{what}: of {len(jobs)} jobs that should have run {runs} time(s) each, "
+            f"{fewer} ran fewer and {more} more; its figures mean nothing"
+        )
+
+
+def _vhost(contestant: Contestant) -> str:
+    return f"bench-{contestant.name}"
+
+
+def _eventually(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

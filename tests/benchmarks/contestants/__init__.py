@@ -1,0 +1,138 @@
+"""Who competes, how each one's workers are started, and what each one can do.
+
+The table is all that the harness imports: a contestant's library is loaded only by the processes
+that run it. Each module beside this one holds one contestant's actors and its `Client`.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Ability(enum.Flag):
+    """What a contestant can do out of the box, as its documentation recommends."""
+
+    CONFIRMED = enum.auto()
+    """Publishes one job at a time and waits for the broker's confirm."""
+    UNCONFIRMED = enum.auto()
+    """Publishes without waiting for confirms."""
+    PIPELINED = enum.auto()
+    """Publishes many with their confirms outstanding together."""
+    DRAIN = enum.auto()
+    """Has workers."""
+    LATENCY = enum.auto()
+    """Is worth a row of its own where the system is idle."""
+    DELAYED = enum.auto()
+    """Runs jobs at a time of the publisher's choice."""
+    RETRY = enum.auto()
+    """Retries a failed job after a pause."""
+    MEMORY = enum.auto()
+    """Is worth a row of its own where workers idle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """One row of every table."""
+
+    name: str
+    #: Where its `Client` is.
+    module: str
+    #: The queue in which its jobs wait, to count them.
+    queue: str
+    abilities: Ability
+    #: What to run with `python -m`, one for each command that makes up its workers.
+    workers: tuple[tuple[str, ...], ...] = ()
+    #: What to run with `python -m` once, before anything else.
+    prepare: tuple[tuple[str, ...], ...] = ()
+    #: `{amqp_url}` and `{management_url}` stand for its own virtual host's.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: What a reader of the table ought to know.
+    note: str = ""
+
+    def can(self, ability: Ability) -> bool:
+        """Tell whether this contestant takes part where `ability` is needed."""
+        return ability in self.abilities
+
+
+_HERE = "tests.benchmarks.contestants"
+
+LEVERET = "leveret"
+DRAMATIQ = "dramatiq"
+DRAMATIQ_TUNED = "dramatiq-tuned"
+
+CONTESTANTS = (
+    Contestant(
+        name=LEVERET,
+        module=f"{_HERE}.leveret",
+        queue="leveret.default",
+        abilities=~Ability.UNCONFIRMED,
+        prepare=(("leveret.cli", "topology", "apply"),),
+        workers=(("services.worker", "--queues", "default", "--threads", "4", "--processes", "2"),),
+        environment={
+            "LEVERET_AMQP_URL": "{amqp_url}",
+            "LEVERET_MANAGEMENT_URL": "{management_url}",
+            "LEVERET_ACTORS": f"{_HERE}.leveret",
+        },
+        note="quorum queues, confirms, outcome records and the ledger tap on",
+    ),
+    Contestant(
+        name=DRAMATIQ,
+        module=f"{_HERE}.dramatiq",
+        queue="default",
+        abilities=~Ability.PIPELINED,
+        workers=(("dramatiq", f"{_HERE}.dramatiq", "-p", "2", "-t", "4"),),
+        note="classic queues; confirm_delivery on or off as the column says",
+    ),
+    Contestant(
+        name=DRAMATIQ_TUNED,
+        module=f"{_HERE}.dramatiq",
+        queue="default",
+        abilities=Ability.DRAIN | Ability.UNCONFIRMED,
+        workers=(("dramatiq", f"{_HERE}.dramatiq", "-p", "2", "-t", "4"),),
+        environment={"dramatiq_queue_prefetch": "100"},
+        note="dramatiq with dramatiq_queue_prefetch=100",
+    ),
+    Contestant(
+        name="celery",
+        module=f"{_HERE}.celery",
+        queue="celery",
+        abilities=~Ability.PIPELINED,
+        workers=tuple(
+            (
+                *("celery", "-A", f"{_HERE}.celery", "worker", "-P", "threads"),
+                *("-c", "4", "-n", f"bench{number}@%h", "-l", "WARNING"),
+            )
+            for number in (1, 2)
+        ),
+        note="two nodes of four threads; acknowledges before it runs, its default",
+    ),
+    Contestant(
+        name="taskiq",
+        module=f"{_HERE}.taskiq",
+        queue="taskiq",
+        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED),
+        workers=(
+            (
+                *("taskiq", "worker", f"{_HERE}.taskiq:broker", "-w", "2"),
+                *("--max-threadpool-threads", "4", "--log-level", "WARNING"),
+            ),
+        ),
+        note="quorum queue, its default; its delay queue is ordered, so no arbitrary times",
+    ),
+    Contestant(
+        name="faststream",
+        module=f"{_HERE}.faststream",
+        queue="noop",
+        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | Ability.RETRY),
+        workers=(("faststream", "run", f"{_HERE}.faststream:app", "--workers", "2"),),
+        note="threads not limited to four; no delays or retries of its own",
+    ),
+    Contestant(
+        name="pika",
+        module=f"{_HERE}.pika",
+        queue="noop",
+        abilities=~(Ability.DELAYED | Ability.RETRY),
+        workers=((f"{_HERE}.pika",), (f"{_HERE}.pika",)),
+        note="the limit: two processes of one bare consumer, a classic queue, no job system",
+    ),
+)

@@ -1,0 +1,67 @@
+"""Leveret as its documentation recommends: everything on."""
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+
+import leveret
+from tests.benchmarks import board
+from tests.benchmarks.client import Actor, remaining_seconds
+
+
+@leveret.actor("bench.noop", queue="default")
+def noop(job: int) -> None:
+    """Note the run."""
+    board.noop(job)
+
+
+@leveret.actor(
+    "bench.flaky",
+    queue="default",
+    max_retries=3,
+    backoff=leveret.Backoff(base=timedelta(seconds=1), cap=timedelta(seconds=1)),
+)
+def flaky(job: int) -> None:
+    """Fail once."""
+    board.flaky(job)
+
+
+_NAMES: dict[Actor, str] = {"noop": "bench.noop", "flaky": "bench.flaky"}
+
+
+class Client:
+    """`leveret.Publisher`; it always waits for confirms."""
+
+    async def open(self, *, confirms: bool) -> None:
+        """Connect."""
+        self._publisher = leveret.Publisher(os.environ["BENCH_AMQP_URL"])
+
+    async def send(self, actor: Actor, job: int) -> None:
+        """Publish and wait for the confirm."""
+        self._publisher.publish(_NAMES[actor], {"job": job}, queue="default").wait()
+
+    async def send_many(self, actor: Actor, jobs: Sequence[int]) -> None:
+        """Publish with the confirms outstanding, then wait for all."""
+        name = _NAMES[actor]
+        receipts = [self._publisher.publish(name, {"job": job}, queue="default") for job in jobs]
+        for receipt in receipts:
+            receipt.wait()
+
+    async def send_later(self, actor: Actor, jobs: Sequence[tuple[int, int]]) -> None:
+        """Publish into the delay wheel."""
+        name = _NAMES[actor]
+        receipts = [
+            self._publisher.publish(
+                name,
+                {"job": job},
+                queue="default",
+                delay=timedelta(seconds=remaining_seconds(due_ns)),
+            )
+            for job, due_ns in jobs
+        ]
+        for receipt in receipts:
+            receipt.wait()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._publisher.close()

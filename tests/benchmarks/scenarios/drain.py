@@ -1,0 +1,45 @@
+"""How many jobs a second the workers run when the work is nothing: what the machinery costs.
+
+The queue is filled while no worker runs; then two processes of four threads start, with everybody's
+defaults, and the clock runs from the first job to the last, so that nobody's boot counts.
+
+Fair because all contestants run the same body on the same shared board, and because all jobs must
+have run exactly once. Leveret meanwhile publishes an outcome record for each job and waits for
+its confirm before it acks; no peer does.
+"""
+
+from tests.benchmarks.arena import Arena, expect_exactly
+from tests.benchmarks.contestants import Ability, Contestant
+from tests.benchmarks.scenarios import Sample
+
+
+class Drain:
+    """Speed of running jobs that do nothing."""
+
+    name = "drain"
+    needs = Ability.DRAIN
+    on_request: frozenset[str] = frozenset()
+    most_rounds = None
+
+    def __init__(self, *, jobs: int = 20_000) -> None:
+        self._jobs = range(jobs)
+
+    def run(self, arena: Arena, contestant: Contestant) -> Sample:
+        """Fill, start the workers, and time the first job to the last."""
+        jobs = self._jobs
+        arena.prepare(contestant)
+        with arena.board(len(jobs)) as board:
+            arena.fill(contestant, "noop", jobs, board)
+            with arena.workers(contestant, board, purpose=self.name) as workers:
+                what = f"{contestant.name} {self.name}"
+                arena.wait_for(board, jobs, workers, runs=1, seconds=180, what=what)
+                stamps = sorted(board.last(jobs))
+            # Once more after the workers have stopped: nothing may have run twice meanwhile.
+            expect_exactly(board, jobs, runs=1, what=what)
+        tenth = len(stamps) // 10
+        return {
+            "jobs_per_second": (len(stamps) - 1) / ((stamps[-1] - stamps[0]) / 1e9),
+            # Without the first and the last tenth, where not all processes may be at work.
+            "middle_jobs_per_second": (len(stamps) - 2 * tenth)
+            / ((stamps[-tenth - 1] - stamps[tenth]) / 1e9),
+        }

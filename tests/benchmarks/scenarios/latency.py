@@ -1,0 +1,55 @@
+"""How long a job takes from the publish call to the first line of its actor on an idle system.
+
+Two processes of four threads wait; one publisher sends one job at a time with a random pause, so
+that nothing queues. Both ends read `CLOCK_MONOTONIC`, which is one clock for the whole machine.
+
+Fair because the pauses are the same random ones for everybody and the workers are warm. A quorum
+queue writes to disk before it delivers, which most peers' classic queue does not.
+"""
+
+from tests.benchmarks.arena import Arena, expect_exactly
+from tests.benchmarks.contestants import Ability, Contestant
+from tests.benchmarks.figures import percentile
+from tests.benchmarks.scenarios import Sample
+
+_WARM_UP = 50
+
+
+class Latency:
+    """Time from the publish call to the actor's start."""
+
+    name = "latency"
+    needs = Ability.LATENCY
+    on_request: frozenset[str] = frozenset()
+    most_rounds = None
+
+    def __init__(self, *, jobs: int = 200) -> None:
+        self._warm = range(_WARM_UP)
+        self._jobs = range(_WARM_UP, _WARM_UP + jobs)
+
+    def run(self, arena: Arena, contestant: Contestant) -> Sample:
+        """Publish one by one to warm workers."""
+        jobs = self._jobs
+        arena.prepare(contestant)
+        with (
+            arena.board(jobs.stop) as board,
+            arena.workers(contestant, board, purpose=self.name) as workers,
+        ):
+            arena.warm_up(contestant, board, self._warm, workers)
+            sent = arena.drive(
+                contestant,
+                "pace",
+                board=board,
+                first=jobs.start,
+                jobs=len(jobs),
+                low=0.005,
+                high=0.025,
+                seed=len(jobs),
+                confirms=not contestant.can(Ability.UNCONFIRMED),
+            )
+            what = f"{contestant.name} {self.name}"
+            arena.wait_for(board, jobs, workers, runs=1, seconds=30, what=what)
+            expect_exactly(board, jobs, runs=1, what=what)
+            started = board.first(jobs)
+        took = [(start - send) / 1e6 for send, start in zip(sent, started, strict=True)]
+        return {"p50_ms": percentile(took, 0.5), "p99_ms": percentile(took, 0.99)}

@@ -1,0 +1,119 @@
+"""A contestant's worker processes: started together, measured as a tree, stopped for certain."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.benchmarks.error import BenchmarkError
+
+_STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a tree of processes holds."""
+
+    #: Each page counted once, shared ones in shares: what the machine really gives.
+    pss_mb: float
+    #: The sum that most tools show; pages shared after a fork are counted in every process.
+    rss_mb: float
+    processes: int
+
+
+class Workers:
+    """The commands that make up one contestant's workers."""
+
+    def __init__(
+        self,
+        commands: Sequence[Sequence[str]],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+    ) -> None:
+        self._commands = commands
+        self._environment = environment
+        self._folder = folder
+        self._log = log
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            for command in self._commands:
+                self._processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", *command],
+                        env=self._environment,
+                        cwd=self._folder,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+                )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tree = self._tree()
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(tree, timeout=_STOP_SECONDS)
+        for child in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        for process in self._processes:
+            process.wait()
+
+    def check(self) -> None:
+        """Raise when a command has ended by itself."""
+        for process, command in zip(self._processes, self._commands, strict=True):
+            if process.poll() is not None:
+                raise BenchmarkError(
+                    f"the worker `python -m {' '.join(command)}` ended with status "
+                    f"{process.returncode}; its output is in {self._log}:\n{self.tail()}"
+                )
+
+    def tail(self) -> str:
+        """Return the end of what the workers printed."""
+        return self._log.read_text(errors="replace")[-2000:]
+
+    def memory(self) -> Memory:
+        """Measure the whole tree, launcher and children."""
+        pss = rss = count = 0
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                full = process.memory_full_info()
+                pss += full.pss
+                rss += full.rss
+                count += 1
+        return Memory(pss_mb=pss / 2**20, rss_mb=rss / 2**20, processes=count)
+
+    def _tree(self) -> list[psutil.Process]:
+        tree: dict[int, psutil.Process] = {}
+        for started in self._processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                root = psutil.Process(started.pid)
+                for process in (root, *root.children(recursive=True)):
+                    tree[process.pid] = process
+        return list(tree.values())
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment less what would configure a contestant from outside."""
+    prefixes = ("LEVERET_", "dramatiq_", "CELERY_", "TASKIQ_", "FASTSTREAM_", "BENCH_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
