@@ -1,4 +1,4 @@
-"""Where scenarios run: one broker, a virtual host for each contestant, and the few verbs they need."""
+"""Where scenarios run: one broker, a virtual host for each contestant, and a few verbs."""
 
 import contextlib
 import json
@@ -72,15 +72,13 @@ class Arena:
         self,
         contestant: Contestant,
         operation: str,
-        *,
-        board: Board | None = None,
-        **arguments: Any,
+        arguments: Mapping[str, object],
     ) -> Any:
         """Have the contestant's client carry out one operation in a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "tests.benchmarks.driver", contestant.module],
             input=json.dumps({"operation": operation, "arguments": arguments}),
-            env=self._environment(contestant, board),
+            env=self._environment(contestant),
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -94,18 +92,19 @@ class Arena:
             )
         return json.loads(done.stdout.splitlines()[-1])
 
-    def fill(self, contestant: Contestant, actor: str, jobs: range, board: Board) -> None:
+    def fill(self, contestant: Contestant, actor: str, jobs: range) -> None:
         """Put jobs into the queue in the contestant's fastest way; see that they are there."""
         before = self.ready(contestant)
         self.drive(
             contestant,
             "fill",
-            board=board,
-            actor=actor,
-            first=jobs.start,
-            jobs=len(jobs),
-            confirms=not contestant.can(Ability.UNCONFIRMED),
-            pipelined=contestant.can(Ability.PIPELINED),
+            {
+                "actor": actor,
+                "first": jobs.start,
+                "jobs": len(jobs),
+                "confirms": not contestant.can(Ability.UNCONFIRMED),
+                "pipelined": contestant.can(Ability.PIPELINED),
+            },
         )
         self.expect_ready(contestant, before + len(jobs))
 
@@ -120,18 +119,23 @@ class Arena:
 
     def warm_up(self, contestant: Contestant, board: Board, jobs: range, workers: Workers) -> None:
         """Publish a few jobs to running workers and wait for them: now all are awake."""
-        self.drive(
-            contestant,
-            "pace",
-            board=board,
-            first=jobs.start,
-            jobs=len(jobs),
-            low=0.0,
-            high=0.005,
-            seed=0,
-            confirms=not contestant.can(Ability.UNCONFIRMED),
-        )
+        self.pace(contestant, jobs, low=0.0, high=0.005, seed=0)
         self.wait_for(board, jobs, workers, runs=1, seconds=60, what=f"{contestant.name} warm-up")
+
+    def pace(
+        self, contestant: Contestant, jobs: range, *, low: float, high: float, seed: int
+    ) -> list[int]:
+        """Publish one by one with random pauses in seconds; return when each was handed over."""
+        arguments = {
+            "first": jobs.start,
+            "jobs": len(jobs),
+            "low": low,
+            "high": high,
+            "seed": seed,
+            "confirms": not contestant.can(Ability.UNCONFIRMED),
+        }
+        sent: list[int] = self.drive(contestant, "pace", arguments)
+        return sent
 
     def finished(
         self, board: Board, jobs: range, workers: Workers, *, runs: int, seconds: float

@@ -63,7 +63,7 @@ class Board:
         return self._last[jobs.start : jobs.stop].tolist()
 
 
-class FailedOnce(RuntimeError):
+class FailedOnceError(RuntimeError):
     """What the flaky actor raises on its first run."""
 
 
@@ -86,4 +86,4 @@ def noop(job: int) -> None:
 def flaky(job: int) -> None:
     """Fail the first time, succeed after: the body of every contestant's `flaky` actor."""
     if _shared().mark(job) == 0:
-        raise FailedOnce(f"job {job} fails once, as it should")
+        raise FailedOnceError(f"job {job} fails once, as it should")

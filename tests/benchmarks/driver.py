@@ -57,7 +57,7 @@ async def pace(
     client: Client, *, first: int, jobs: int, low: float, high: float, seed: int, confirms: bool
 ) -> list[int]:
     """Publish one job at a time with random pauses; return when each was handed over, in ns."""
-    pauses = random.Random(seed)  # noqa: S311
+    pauses = random.Random(seed)
     await client.open(confirms=confirms)
     sent = []
     for job in range(first, first + jobs):

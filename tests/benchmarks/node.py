@@ -1,4 +1,4 @@
-"""A private RabbitMQ node for the benchmarks alone: free ports, loopback, its own data, not root."""
+"""A private RabbitMQ node for the benchmarks: free ports, loopback, own data, never root."""
 
 import base64
 import contextlib

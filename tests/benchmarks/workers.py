@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-import psutil
 
 from tests.benchmarks.error import BenchmarkError
 
@@ -68,15 +67,16 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        tree = self._tree()
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs(tree, timeout=_STOP_SECONDS)
-        for child in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        deadline = time.monotonic() + _STOP_SECONDS
         for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(deadline - time.monotonic(), 0))
+            # Each command leads a process group of its own: whatever is left of it goes too.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def check(self) -> None:
@@ -94,23 +94,19 @@ class Workers:
 
     def memory(self) -> Memory:
         """Measure the whole tree, launcher and children."""
-        pss = rss = count = 0
-        for process in self._tree():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                full = process.memory_full_info()
-                pss += full.pss
-                rss += full.rss
-                count += 1
-        return Memory(pss_mb=pss / 2**20, rss_mb=rss / 2**20, processes=count)
+        # Imported here because only the scenarios that weigh need it.
+        import psutil  # noqa: PLC0415
 
-    def _tree(self) -> list[psutil.Process]:
-        tree: dict[int, psutil.Process] = {}
+        tree: list[psutil.Process] = []
         for started in self._processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                root = psutil.Process(started.pid)
-                for process in (root, *root.children(recursive=True)):
-                    tree[process.pid] = process
-        return list(tree.values())
+            root = psutil.Process(started.pid)
+            tree += [root, *root.children(recursive=True)]
+        full = [process.memory_full_info() for process in tree]
+        return Memory(
+            pss_mb=sum(each.pss for each in full) / 2**20,
+            rss_mb=sum(each.rss for each in full) / 2**20,
+            processes=len(full),
+        )
 
 
 def clean_environment() -> dict[str, str]:

@@ -51,7 +51,7 @@ def test_other_processes_write_to_the_same_board(shared):
 
 def test_flaky_fails_once_and_then_succeeds(shared):
     """The second run of a job ends well."""
-    with pytest.raises(board.FailedOnce, match="job 4 "):
+    with pytest.raises(board.FailedOnceError, match="job 4 "):
         board.flaky(4)
     board.flaky(4)
     assert shared.runs(range(4, 5)) == bytes([2])

@@ -124,7 +124,9 @@ CONTESTANTS = (
         module=f"{_HERE}.faststream",
         queue="noop",
         abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | Ability.RETRY),
-        workers=(("faststream", "run", f"{_HERE}.faststream:app", "--workers", "2"),),
+        workers=(
+            ("faststream", "run", f"{_HERE}.faststream:app", "--workers", "2", "-l", "warning"),
+        ),
         note="threads not limited to four; no delays or retries of its own",
     ),
     Contestant(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-import celery
+import celery  # type: ignore[import-untyped]
 
 from tests.benchmarks import board
 from tests.benchmarks.client import Actor, UnsupportedError, remaining_seconds
@@ -12,15 +12,15 @@ app = celery.Celery("bench", broker=os.environ["BENCH_AMQP_URL"])
 app.conf.task_ignore_result = True
 
 
-@app.task(name="noop")
+@app.task(name="noop")  # type: ignore[untyped-decorator]
 def noop(job: int) -> None:
     """Note the run."""
     board.noop(job)
 
 
-@app.task(
+@app.task(  # type: ignore[untyped-decorator]
     name="flaky",
-    autoretry_for=(board.FailedOnce,),
+    autoretry_for=(board.FailedOnceError,),
     default_retry_delay=1,
     max_retries=3,
 )

@@ -1,5 +1,6 @@
 """Leveret as its documentation recommends: everything on."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -41,26 +42,26 @@ class Client:
         self._publisher.publish(_NAMES[actor], {"job": job}, queue="default").wait()
 
     async def send_many(self, actor: Actor, jobs: Sequence[int]) -> None:
-        """Publish with the confirms outstanding, then wait for all."""
+        """Publish with the confirms outstanding, in a thread, where the window is kept."""
         name = _NAMES[actor]
-        receipts = [self._publisher.publish(name, {"job": job}, queue="default") for job in jobs]
-        for receipt in receipts:
-            receipt.wait()
+        pairs = ((name, {"job": job}) for job in jobs)
+        await asyncio.to_thread(self._publisher.publish_many, pairs, queue="default")
 
     async def send_later(self, actor: Actor, jobs: Sequence[tuple[int, int]]) -> None:
-        """Publish into the delay wheel."""
-        name = _NAMES[actor]
-        receipts = [
-            self._publisher.publish(
-                name,
-                {"job": job},
-                queue="default",
-                delay=timedelta(seconds=remaining_seconds(due_ns)),
-            )
-            for job, due_ns in jobs
-        ]
-        for receipt in receipts:
-            receipt.wait()
+        """Publish into the delay wheel, each job with what is left of its delay."""
+
+        def publish_all() -> None:
+            name = _NAMES[actor]
+            receipts = [
+                self._publisher.publish(
+                    name, {"job": job}, queue="default", delay=remaining_seconds(due_ns)
+                )
+                for job, due_ns in jobs
+            ]
+            for receipt in receipts:
+                receipt.wait()
+
+        await asyncio.to_thread(publish_all)
 
     async def close(self) -> None:
         """Disconnect."""

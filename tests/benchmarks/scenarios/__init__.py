@@ -13,13 +13,21 @@ Sample = Mapping[str, float]
 class Scenario(Protocol):
     """One question, put to every contestant that has the ability."""
 
-    name: str
-    #: Who takes part: those with any of these abilities.
-    needs: Ability
-    #: Names of contestants that take part only when they are asked for by name.
-    on_request: frozenset[str]
-    #: A bound for what takes long and hardly varies; `None` for as many as are asked for.
-    most_rounds: int | None
+    @property
+    def name(self) -> str:
+        """What `--only` calls it."""
+
+    @property
+    def needs(self) -> Ability:
+        """Who takes part: those with this ability."""
+
+    @property
+    def on_request(self) -> frozenset[str]:
+        """Names of contestants that take part only when they are asked for by name."""
+
+    @property
+    def most_rounds(self) -> int | None:
+        """A bound for what takes long and hardly varies; `None` for as many as are asked for."""
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Measure one round; raise `BenchmarkError` when its counts are not exact."""

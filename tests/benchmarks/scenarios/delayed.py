@@ -50,13 +50,8 @@ class Delayed:
             time.sleep(1.0)  # let the memory settle
             idle = workers.memory()
             due = self._due()
-            seconds = arena.drive(
-                contestant,
-                "later",
-                board=board,
-                jobs=due,
-                confirms=not contestant.can(Ability.UNCONFIRMED),
-            )
+            confirms = not contestant.can(Ability.UNCONFIRMED)
+            seconds = arena.drive(contestant, "later", {"jobs": due, "confirms": confirms})
             begin = min(when for _, when in due)
             spare = (begin - time.monotonic_ns()) / 1e9 - 0.5
             if spare < 0:

@@ -29,7 +29,7 @@ class Drain:
         jobs = self._jobs
         arena.prepare(contestant)
         with arena.board(len(jobs)) as board:
-            arena.fill(contestant, "noop", jobs, board)
+            arena.fill(contestant, "noop", jobs)
             with arena.workers(contestant, board, purpose=self.name) as workers:
                 what = f"{contestant.name} {self.name}"
                 arena.wait_for(board, jobs, workers, runs=1, seconds=180, what=what)

@@ -36,17 +36,7 @@ class Latency:
             arena.workers(contestant, board, purpose=self.name) as workers,
         ):
             arena.warm_up(contestant, board, self._warm, workers)
-            sent = arena.drive(
-                contestant,
-                "pace",
-                board=board,
-                first=jobs.start,
-                jobs=len(jobs),
-                low=0.005,
-                high=0.025,
-                seed=len(jobs),
-                confirms=not contestant.can(Ability.UNCONFIRMED),
-            )
+            sent = arena.pace(contestant, jobs, low=0.005, high=0.025, seed=len(jobs))
             what = f"{contestant.name} {self.name}"
             arena.wait_for(board, jobs, workers, runs=1, seconds=30, what=what)
             expect_exactly(board, jobs, runs=1, what=what)

@@ -42,7 +42,7 @@ class Publish:
                 continue
             jobs = self._pipelined if how["pipelined"] else self._one_at_a_time
             arena.prepare(contestant)
-            seconds = arena.drive(contestant, "publish", jobs=jobs, warm_up=WARM_UP, **how)
+            seconds = arena.drive(contestant, "publish", {"jobs": jobs, "warm_up": WARM_UP, **how})
             arena.expect_ready(contestant, WARM_UP + jobs)
             sample[figure] = jobs / seconds
         arena.prepare(contestant)

@@ -29,7 +29,7 @@ class Retry:
         jobs = self._jobs
         arena.prepare(contestant)
         with arena.board(len(jobs)) as board:
-            arena.fill(contestant, "flaky", jobs, board)
+            arena.fill(contestant, "flaky", jobs)
             with arena.workers(contestant, board, purpose=self.name) as workers:
                 what = f"{contestant.name} {self.name}"
                 arena.wait_for(board, jobs, workers, runs=2, seconds=120, what=what)
