@@ -46,7 +46,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     names = [scenario.name for scenario in scenarios(quick=True)]
     contestants = [contestant.name for contestant in CONTESTANTS]
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
+    parser.add_argument("--rounds", type=int, default=4, help="interleaved rounds (default: 4)")
     parser.add_argument("--only", default="", help=f"of {','.join(names)} (default: all)")
     parser.add_argument("--contestants", default="", help=f"of {','.join(contestants)}")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench.json")
@@ -100,6 +100,8 @@ def main(arguments: Sequence[str]) -> int:
                 rounds = min(chosen.rounds, scenario.most_rounds or chosen.rounds)
                 for number in range(rounds):
                     for contestant in rotated(participants, number):
+                        if contestant.most_rounds is not None and number >= contestant.most_rounds:
+                            continue
                         console.print(
                             f"{time.monotonic() - start:5.0f} s  {scenario.name} "
                             f"{number + 1}/{rounds}  {contestant.name}",

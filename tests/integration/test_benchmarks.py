@@ -9,7 +9,7 @@ from tests.benchmarks.report import headline
 
 
 def test_a_quick_run_measures_every_contestant_and_writes_the_figures(tmp_path, capsys):
-    """Two rounds of two contestants on a real broker leave a file with exactly the promised keys."""
+    """Two rounds of two contestants leave a file with exactly the promised keys."""
     output = tmp_path / "bench.json"
     status = main(
         [

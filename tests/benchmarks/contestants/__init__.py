@@ -46,6 +46,8 @@ class Contestant:
     prepare: tuple[tuple[str, ...], ...] = ()
     #: `{amqp_url}` and `{management_url}` stand for its own virtual host's.
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: A bound for those that no promised figure is held against; `None` for all rounds.
+    most_rounds: int | None = 2
     #: What a reader of the table ought to know.
     note: str = ""
 
@@ -73,6 +75,7 @@ CONTESTANTS = (
             "LEVERET_MANAGEMENT_URL": "{management_url}",
             "LEVERET_ACTORS": f"{_HERE}.leveret",
         },
+        most_rounds=None,
         note="quorum queues, confirms, outcome records and the ledger tap on",
     ),
     Contestant(
@@ -81,6 +84,7 @@ CONTESTANTS = (
         queue="default",
         abilities=~Ability.PIPELINED,
         workers=(("dramatiq", f"{_HERE}.dramatiq", "-p", "2", "-t", "4"),),
+        most_rounds=None,
         note="classic queues; confirm_delivery on or off as the column says",
     ),
     Contestant(
@@ -90,6 +94,7 @@ CONTESTANTS = (
         abilities=Ability.DRAIN | Ability.UNCONFIRMED,
         workers=(("dramatiq", f"{_HERE}.dramatiq", "-p", "2", "-t", "4"),),
         environment={"dramatiq_queue_prefetch": "100"},
+        most_rounds=None,
         note="dramatiq with dramatiq_queue_prefetch=100",
     ),
     Contestant(

@@ -21,7 +21,7 @@ class Drain:
     on_request: frozenset[str] = frozenset()
     most_rounds = None
 
-    def __init__(self, *, jobs: int = 20_000) -> None:
+    def __init__(self, *, jobs: int = 30_000) -> None:
         self._jobs = range(jobs)
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
