@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -72,6 +72,43 @@ def _participants(scenario: Scenario, asked: frozenset[str]) -> list[Contestant]
     ]
 
 
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _conditions(node: Node, *, rounds: int) -> dict[str, object]:
+    return {
+        "rabbitmq": node.version(),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "rounds": rounds,
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _measure(
+    scenario: Scenario,
+    participants: Sequence[Contestant],
+    arena: Arena,
+    *,
+    rounds: int,
+    say: Callable[[str], None],
+) -> dict[str, list[Sample]]:
+    """Run one scenario's rounds, each beginning with another contestant."""
+    rows: dict[str, list[Sample]] = {contestant.name: [] for contestant in participants}
+    rounds = min(rounds, scenario.most_rounds or rounds)
+    for number in range(rounds):
+        for contestant in rotated(participants, number):
+            if contestant.most_rounds is None or number < contestant.most_rounds:
+                say(f"{scenario.name} {number + 1}/{rounds}  {contestant.name}")
+                rows[contestant.name].append(scenario.run(arena, contestant))
+    return rows
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run what was asked for, print tables and write the figures; return the exit status."""
     chosen = _arguments(arguments)
@@ -80,44 +117,30 @@ def main(arguments: Sequence[str]) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     results: dict[str, dict[str, list[Sample]]] = {}
     start = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"{time.monotonic() - start:5.0f} s  {text}", highlight=False)
+
     try:
         with Node() as node:
+            conditions = _conditions(node, rounds=chosen.rounds)
             arena = Arena(node, logs=chosen.output.parent / "bench-logs")
-            conditions = {
-                "rabbitmq": node.version(),
-                "python": platform.python_version(),
-                "processors": os.cpu_count(),
-                "rounds": chosen.rounds,
-                "packages": {name: metadata.version(name) for name in _PACKAGES},
-                "load_before": os.getloadavg()[0],
-            }
             for scenario in scenarios(quick=chosen.quick):
-                if only and scenario.name not in only:
-                    continue
-                rows: dict[str, list[Sample]] = {}
-                results[scenario.name] = rows
-                participants = _participants(scenario, asked)
-                rounds = min(chosen.rounds, scenario.most_rounds or chosen.rounds)
-                for number in range(rounds):
-                    for contestant in rotated(participants, number):
-                        if contestant.most_rounds is not None and number >= contestant.most_rounds:
-                            continue
-                        console.print(
-                            f"{time.monotonic() - start:5.0f} s  {scenario.name} "
-                            f"{number + 1}/{rounds}  {contestant.name}",
-                            highlight=False,
-                        )
-                        sample = scenario.run(arena, contestant)
-                        rows.setdefault(contestant.name, []).append(sample)
-                order = [contestant.name for contestant in participants]
-                results[scenario.name] = {name: rows[name] for name in order}
-            conditions["seconds"] = round(time.monotonic() - start)
+                if scenario.name in only or not only:
+                    results[scenario.name] = _measure(
+                        scenario,
+                        _participants(scenario, asked),
+                        arena,
+                        rounds=chosen.rounds,
+                        say=say,
+                    )
     except BenchmarkError as error:
         console.print(f"benchmark failed: {error}", style="red", highlight=False, markup=False)
         return 1
+    conditions["seconds"] = round(time.monotonic() - start)
     report.show(console, results)
     report.write(chosen.output, results, conditions=conditions)
-    console.print(f"written to {chosen.output} after {conditions['seconds']} s", highlight=False)
+    say(f"written to {chosen.output}")
     return 0
 
 
