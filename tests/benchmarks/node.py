@@ -139,6 +139,7 @@ class Node:
             f"management.tcp.port = {self._management_port}\n"
             f"default_user = {self._user}\n"
             f"default_pass = {self._password}\n"
+            "disk_free_limit.absolute = 200MB\n"
             "log.file.level = warning\n"
             "log.console = false\n"
         )

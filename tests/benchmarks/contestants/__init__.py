@@ -68,7 +68,7 @@ CONTESTANTS = (
         module=f"{_HERE}.leveret",
         queue="leveret.default",
         abilities=~Ability.UNCONFIRMED,
-        prepare=(("leveret.cli", "topology", "apply"),),
+        prepare=((f"{_HERE}.leveret",),),
         workers=(("services.worker", "--queues", "default", "--threads", "4", "--processes", "2"),),
         environment={
             "LEVERET_AMQP_URL": "{amqp_url}",

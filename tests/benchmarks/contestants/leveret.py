@@ -1,4 +1,8 @@
-"""Leveret as its documentation recommends: everything on."""
+"""Leveret as its documentation recommends: everything on. Run as a program it lays out the broker.
+
+The broker gets the whole table, all queues and the delay wheel included: it is what an operator
+would have there, and what the broker's memory and its ticks have to carry.
+"""
 
 import asyncio
 import os
@@ -6,6 +10,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import leveret
+from leveret import topology
+from leveret.settings import Settings
 from tests.benchmarks import board
 from tests.benchmarks.client import Actor, remaining_seconds
 
@@ -20,7 +26,7 @@ def noop(job: int) -> None:
     "bench.flaky",
     queue="default",
     max_retries=3,
-    backoff=leveret.Backoff(base=timedelta(seconds=1), cap=timedelta(seconds=1)),
+    backoff=leveret.Backoff(base=timedelta(seconds=1), cap=timedelta(seconds=1), jitter=False),
 )
 def flaky(job: int) -> None:
     """Fail once."""
@@ -66,3 +72,13 @@ class Client:
     async def close(self) -> None:
         """Disconnect."""
         self._publisher.close()
+
+
+def _lay_out() -> None:
+    actors = {actor.actor_name: actor.queue_name for actor in (noop, flaky)}
+    table = topology.build(Settings.from_env().queues, actors)
+    topology.apply(os.environ["LEVERET_AMQP_URL"], table)
+
+
+if __name__ == "__main__":
+    _lay_out()

@@ -93,6 +93,8 @@ def _consume() -> None:
         channel.basic_ack(method.delivery_tag)
 
     def opened(channel: Any) -> None:
+        # On one channel the broker handles them in this order; none needs waiting for.
+        channel.queue_declare(_QUEUE, durable=True)
         channel.basic_qos(prefetch_count=_PREFETCH)
         channel.basic_consume(_QUEUE, run)
 
