@@ -1,5 +1,6 @@
 """What the rounds come to: the keys of `build/bench.json`, and tables for people."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,16 @@ def write(path: Path, results: Results, *, conditions: Mapping[str, Any]) -> Non
     details = {
         "conditions": dict(conditions),
         "notes": {contestant.name: contestant.note for contestant in CONTESTANTS},
+        "spreads": {
+            scenario: {
+                name: {
+                    figure: dataclasses.asdict(spread(values(results, scenario, name, figure)))
+                    for figure in _figures(samples)
+                }
+                for name, samples in rows.items()
+            }
+            for scenario, rows in results.items()
+        },
         "rounds": {
             scenario: {name: [dict(sample) for sample in samples] for name, samples in rows.items()}
             for scenario, rows in results.items()
@@ -71,10 +82,9 @@ def write(path: Path, results: Results, *, conditions: Mapping[str, Any]) -> Non
 def show(console: Console, results: Results) -> None:
     """Print a table for each scenario, and the headline figures."""
     for scenario, rows in results.items():
-        measured = [figure for samples in rows.values() for sample in samples for figure in sample]
-        figures = list(dict.fromkeys(measured))
+        figures = _figures([sample for samples in rows.values() for sample in samples])
         rounds = max((len(samples) for samples in rows.values()), default=0)
-        table = Table(title=f"{scenario}: medians of {rounds} round(s), ± half their spread")
+        table = Table(title=f"{scenario}: medians of up to {rounds} rounds, ± half their range")
         table.add_column("contestant", no_wrap=True)
         for figure in figures:
             table.add_column(figure.replace("_", " "), justify="right", overflow="fold")
@@ -88,6 +98,10 @@ def show(console: Console, results: Results) -> None:
     for key, value in headline(results).items():
         table.add_row(key, "not measured" if value is None else _number(value))
     console.print(table)
+
+
+def _figures(samples: Sequence[Sample]) -> list[str]:
+    return list(dict.fromkeys(figure for sample in samples for figure in sample))
 
 
 def _cell(seen: Spread) -> str:
