@@ -25,6 +25,8 @@ from tests.benchmarks.scenarios.memory import MemoryUse
 from tests.benchmarks.scenarios.publish import Publish
 from tests.benchmarks.scenarios.retry import Retry
 
+#: A load average above which other work shares the processors that are measured.
+_QUIET_LOAD = 0.5
 _PACKAGES = ("dramatiq", "celery", "taskiq", "taskiq-aio-pika", "faststream", "pika")
 
 
@@ -124,6 +126,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with Node() as node:
             conditions = _conditions(node, rounds=chosen.rounds)
+            if os.getloadavg()[0] > _QUIET_LOAD:
+                say(f"the machine is busy (load {os.getloadavg()[0]:.1f}): expect wide ranges")
             arena = Arena(node, logs=chosen.output.parent / "bench-logs")
             for scenario in scenarios(quick=chosen.quick):
                 if scenario.name in only or not only:

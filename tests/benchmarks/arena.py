@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _POLL_SECONDS = 0.02
 _SETTLE_SECONDS = 20.0
-_ORDER_SECONDS = 300.0
+_ORDER_SECONDS = 120.0
 
 
 class Arena:
@@ -43,20 +43,7 @@ class Arena:
             return
         self._node.create_vhost(vhost)
         for command in contestant.prepare:
-            done = subprocess.run(
-                [sys.executable, "-m", *command],
-                env=self._environment(contestant),
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            if done.returncode:
-                raise BenchmarkError(
-                    f"`python -m {' '.join(command)}` ended with status {done.returncode}: "
-                    f"{(done.stderr or done.stdout)[-2000:]}"
-                )
+            self._run(contestant, command)
         self._prepared.add(contestant.name)
 
     @contextlib.contextmanager
@@ -75,22 +62,9 @@ class Arena:
         arguments: Mapping[str, object],
     ) -> Any:
         """Have the contestant's client carry out one operation in a process of its own."""
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.benchmarks.driver", contestant.module],
-            input=json.dumps({"operation": operation, "arguments": arguments}),
-            env=self._environment(contestant),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=_ORDER_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            raise BenchmarkError(
-                f"{contestant.name} could not {operation} (status {done.returncode}): "
-                f"{done.stderr[-3000:]}"
-            )
-        return json.loads(done.stdout.splitlines()[-1])
+        order = json.dumps({"operation": operation, "arguments": arguments})
+        printed = self._run(contestant, ("tests.benchmarks.driver", contestant.module), order)
+        return json.loads(printed.splitlines()[-1])
 
     def fill(self, contestant: Contestant, actor: str, jobs: range) -> None:
         """Put jobs into the queue in the contestant's fastest way; see that they are there."""
@@ -180,6 +154,28 @@ class Arena:
                 f"{contestant.name} published {count} messages, but its queue "
                 f"{contestant.queue!r} holds {self.ready(contestant)}"
             )
+
+    def _run(self, contestant: Contestant, command: Sequence[str], order: str = "") -> str:
+        shown = f"{contestant.name}: `python -m {' '.join(command)}`"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", *command],
+                input=order,
+                env=self._environment(contestant),
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=_ORDER_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError(f"{shown} did not end within {_ORDER_SECONDS:.0f} s") from error
+        if done.returncode:
+            raise BenchmarkError(
+                f"{shown} ended with status {done.returncode}; its order was {order[:200]!r}, and "
+                f"it said:\n{(done.stderr or done.stdout)[-3000:]}"
+            )
+        return done.stdout
 
     def _environment(self, contestant: Contestant, board: Board | None = None) -> dict[str, str]:
         amqp_url = self._node.amqp_url(_vhost(contestant))
