@@ -63,8 +63,9 @@ wheel: $(DEV) ## Build the wheel into dist/, and try it in an empty environment
 	@$(BIN)/python .ci/check_wheel.py
 
 .PHONY: bench
-bench: $(BENCH) up ## Measure against Dramatiq and others; write build/bench.json
-	@.venv-bench/bin/python -m tests.benchmarks $(ARGS)
+bench: $(BENCH) ## Measure against Dramatiq and others (ROUNDS=5 ONLY=drain); write build/bench.json
+	@.venv-bench/bin/python -m tests.benchmarks \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 .PHONY: ci
 ci: lint types imports wheel test ## All that must pass before a change is merged

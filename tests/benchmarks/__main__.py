@@ -102,7 +102,7 @@ def _measure(
 ) -> dict[str, list[Sample]]:
     """Run one scenario's rounds, each beginning with another contestant."""
     rows: dict[str, list[Sample]] = {contestant.name: [] for contestant in participants}
-    rounds = min(rounds, scenario.most_rounds or rounds)
+    rounds = scenario.rounds(rounds)
     for number in range(rounds):
         for contestant in rotated(participants, number):
             if contestant.most_rounds is None or number < contestant.most_rounds:

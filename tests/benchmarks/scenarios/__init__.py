@@ -25,9 +25,8 @@ class Scenario(Protocol):
     def on_request(self) -> frozenset[str]:
         """Names of contestants that take part only when they are asked for by name."""
 
-    @property
-    def most_rounds(self) -> int | None:
-        """A bound for what takes long and hardly varies; `None` for as many as are asked for."""
+    def rounds(self, asked: int) -> int:
+        """Return how many rounds to run when so many are asked for."""
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Measure one round; raise `BenchmarkError` when its counts are not exact."""

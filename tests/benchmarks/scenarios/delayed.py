@@ -30,13 +30,16 @@ class Delayed:
     needs = Ability.DELAYED
     # It takes a minute and a half for each, so by default only the one that ours is held against.
     on_request = frozenset({"celery"})
-    most_rounds = 1
 
     def __init__(self, *, jobs: int = 20_000, seconds: float = 60.0, lead: float = 15.0) -> None:
         self._warm = range(_WARM_UP)
         self._jobs = range(_WARM_UP, _WARM_UP + jobs)
         self._seconds = seconds
         self._lead = lead
+
+    def rounds(self, asked: int) -> int:
+        """Return one: it takes a minute and a half, over which disturbances even out."""
+        return 1
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Publish all, measure the waiting workers, and wait for the last job."""

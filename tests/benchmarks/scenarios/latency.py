@@ -21,11 +21,14 @@ class Latency:
     name = "latency"
     needs = Ability.LATENCY
     on_request: frozenset[str] = frozenset()
-    most_rounds = None
 
     def __init__(self, *, jobs: int = 200) -> None:
         self._warm = range(_WARM_UP)
         self._jobs = range(_WARM_UP, _WARM_UP + jobs)
+
+    def rounds(self, asked: int) -> int:
+        """Return as many."""
+        return asked
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Publish one by one to warm workers."""

@@ -20,10 +20,13 @@ class MemoryUse:
     name = "memory"
     needs = Ability.MEMORY
     on_request: frozenset[str] = frozenset()
-    most_rounds = 1
 
     def __init__(self, *, jobs: int = 300) -> None:
         self._jobs = range(jobs)
+
+    def rounds(self, asked: int) -> int:
+        """Return one: it hardly varies."""
+        return 1
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Warm the workers up and weigh them."""

@@ -19,10 +19,13 @@ class Retry:
     name = "retry"
     needs = Ability.RETRY
     on_request: frozenset[str] = frozenset()
-    most_rounds = None
 
     def __init__(self, *, jobs: int = 5_000) -> None:
         self._jobs = range(jobs)
+
+    def rounds(self, asked: int) -> int:
+        """Return as many."""
+        return asked
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Fill, start the workers, and time the first start to the last success."""
