@@ -1,8 +1,14 @@
-"""pika's select connection, with two habits changed.
+"""pika's select connection, with three habits changed.
 
 *One write for a burst.* pika sends every frame with a system call of its own, three for a publish.
 Between `begin_burst` and `end_burst` frames are collected and leave in one write; even outside of a
 burst the frames of one publish leave together.
+
+*Write at once.* pika buffers what it writes, asks the poller for writability, and sends on the next
+turn of the loop. Here an empty buffer means that the socket is asked first; only what it does not
+take is buffered. (Not over TLS, where a write may have to read.) This also makes writing safe from
+any thread: frames leave whole and in the order in which the lock was had, and pika's own buffer is
+only touched on the IO thread.
 
 *One bad message is one bad message.* A header that pika cannot decode (a timestamp beyond year
 9999, say) raises out of pika's reader and takes the connection with it, and after the redelivery
@@ -12,14 +18,18 @@ the next one. Here such a header becomes `Unreadable` properties on an otherwise
 from __future__ import annotations
 
 import logging
+import socket
 import struct
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pika
 from pika import frame, spec
 from pika.adapters.select_connection import SelectConnection
+
+if TYPE_CHECKING:
+    from leveret.amqp.io import IOThread
 
 __all__ = ["THREAD_PREFIX", "Connection", "Unreadable"]
 
@@ -38,7 +48,12 @@ class Unreadable(pika.BasicProperties):  # type: ignore[misc]
 class Connection(SelectConnection):  # type: ignore[misc]
     """A `pika.SelectConnection` that writes bursts at once and survives bad headers."""
 
-    _burst: list[bytes] | None = None
+    def __init__(self, io: IOThread, *args: Any, **kwargs: Any) -> None:
+        self._io = io
+        self._burst: list[bytes] | None = None
+        self._write_lock = threading.Lock()
+        self._overflow: list[bytes] = []
+        super().__init__(*args, custom_ioloop=io.loop, **kwargs)
 
     def begin_burst(self) -> None:
         """Collect frames from here on; only on the IO thread."""
@@ -55,6 +70,34 @@ class Connection(SelectConnection):  # type: ignore[misc]
             super()._output_marshaled_frames([b"".join(marshaled_frames)])
         else:
             self._burst.extend(marshaled_frames)
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        with self._write_lock:
+            transport = self._transport
+            sock = getattr(transport, "_sock", None)
+            if (
+                type(sock) is socket.socket
+                and not self._overflow
+                and transport.get_write_buffer_size() == 0
+            ):
+                try:
+                    sent = sock.send(data)
+                except OSError:  # would block, or is broken: the transport finds out and says so
+                    sent = 0
+                if sent == len(data):
+                    return
+                data = data[sent:]
+            self._overflow.append(data)
+        if self._io.is_current:
+            self._buffer_overflow()
+        else:
+            self._io.call_soon(self._buffer_overflow)
+
+    def _buffer_overflow(self) -> None:
+        with self._write_lock:
+            if self._overflow and self._transport is not None:
+                super()._adapter_emit_data(b"".join(self._overflow))
+            self._overflow.clear()
 
     def _read_frame(self) -> tuple[int, Any]:
         try:

@@ -81,11 +81,11 @@ class Link:
             return
         parameters = self._parameters[self._attempt % len(self._parameters)]
         self.connection = Connection(
+            self._io,
             parameters,
             on_open_callback=self._opened,
             on_open_error_callback=self._failed,
             on_close_callback=self._closed,
-            custom_ioloop=self._io.loop,
         )
 
     def _opened(self, connection: Connection) -> None:

@@ -13,6 +13,7 @@ channel closes: it fails, the others go through.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -73,7 +74,11 @@ class Post:
 
 
 class Outbound:
-    """Publishes posts over one link, pipelined. Only for the IO thread, like its callbacks."""
+    """Publishes posts over one link, pipelined.
+
+    For the IO thread, where the posts' callbacks run too; only `send_if_idle` may be called from
+    any thread.
+    """
 
     def __init__(
         self,
@@ -97,6 +102,8 @@ class Outbound:
         self._suspects = 0
         self._scheduled = False
         self._sweeping: Any = None
+        #: Held by whoever writes: tags are given out in the order of the writes.
+        self._lock = threading.Lock()
 
     @property
     def is_up(self) -> bool:
@@ -128,6 +135,19 @@ class Outbound:
             self._scheduled = True
             self._io.call_soon(self.flush)
 
+    def send_if_idle(self, post: Post) -> bool:
+        """Write a post from the calling thread, if nothing else is under way; tell whether it was.
+
+        Saves a publisher that sends one at a time the way over the IO thread. Thread-safe.
+        """
+        if self._unconfirmed or self._queue:
+            return False
+        with self._lock:
+            channel = self._channel
+            if channel is None or self._unconfirmed or self._queue or self._suspects:
+                return False
+            return self._write(channel, post)
+
     def send_many(self, posts: list[Post]) -> None:
         """Queue posts and write them now."""
         self._queue.extend(posts)
@@ -135,8 +155,9 @@ class Outbound:
 
     def fail_all(self, error: PublishError) -> None:
         """Give up everything that is not settled."""
-        posts = [*self._unconfirmed.values(), *self._queue]
-        self._unconfirmed.clear()
+        with self._lock:
+            posts = [*self._unconfirmed.values(), *self._queue]
+            self._unconfirmed.clear()
         self._queue.clear()
         self._suspects = 0
         for post in posts:
@@ -149,35 +170,52 @@ class Outbound:
         if channel is None or connection is None or not self._queue:
             return
         burst = size = 0
-        connection.begin_burst()
-        try:
-            while self._queue and burst < _MAX_BURST and size < _MAX_BURST_BYTES:
-                if self._suspects and self._unconfirmed:
-                    break
-                post = self._queue.popleft()
-                try:
-                    channel.basic_publish(
-                        post.exchange,
-                        post.routing_key,
-                        post.body,
-                        post.properties,
-                        mandatory=post.mandatory,
-                    )
-                except (pika.exceptions.ChannelWrongStateError, pika.exceptions.AMQPError):
-                    self._queue.appendleft(post)
-                    break
-                except Exception as error:  # noqa: BLE001 - what cannot be encoded fails alone
-                    post.failed(PublishError(f"the message cannot be encoded: {error}"))
-                    continue
-                self._tag += 1
-                self._unconfirmed[self._tag] = post
-                burst += 1
-                size += len(post.body)
-        finally:
-            connection.end_burst()
+        unfit: list[tuple[Post, Exception]] = []
+        with self._lock:
+            connection.begin_burst()
+            try:
+                while self._queue and burst < _MAX_BURST and size < _MAX_BURST_BYTES:
+                    if self._suspects and self._unconfirmed:
+                        break
+                    post = self._queue.popleft()
+                    try:
+                        written = self._write(channel, post)
+                    except Exception as error:  # noqa: BLE001 - what cannot be encoded fails alone
+                        unfit.append((post, error))
+                        continue
+                    if not written:
+                        self._queue.appendleft(post)
+                        break
+                    burst += 1
+                    size += len(post.body)
+            finally:
+                connection.end_burst()
+        for post, reason in unfit:
+            post.failed(PublishError(f"the message cannot be encoded: {reason}"))
         if self._queue and not self._scheduled and not (self._suspects and self._unconfirmed):
             self._scheduled = True
             self._io.call_soon(self.flush)
+
+    def _write(self, channel: Any, post: Post) -> bool:
+        """Write one post, under the lock; tell whether the channel took it."""
+        tag = self._tag + 1
+        self._unconfirmed[tag] = post  # first, since the confirm may be faster than this thread
+        try:
+            channel.basic_publish(
+                post.exchange,
+                post.routing_key,
+                post.body,
+                post.properties,
+                mandatory=post.mandatory,
+            )
+        except (pika.exceptions.ChannelWrongStateError, pika.exceptions.ConnectionWrongStateError):
+            del self._unconfirmed[tag]
+            return False
+        except Exception:
+            del self._unconfirmed[tag]
+            raise
+        self._tag = tag
+        return True
 
     # ------------------------------------------------------------------ the link's callbacks
 
@@ -191,17 +229,20 @@ class Outbound:
         channel.confirm_delivery(self._on_confirm, callback=lambda _frame: self._ready(channel))
 
     def _ready(self, channel: Any) -> None:
-        self._channel, self._tag = channel, 0
+        with self._lock:
+            self._channel, self._tag = channel, 0
         self.flush()
 
     def _down(self, _reason: str) -> None:
-        self._connection = self._channel = None
+        with self._lock:
+            self._connection = self._channel = None
         self._requeue()
 
     def _channel_closed(self, channel: Any, error: Exception) -> None:
         if channel is not self._channel and self._channel is not None:
             return
-        self._channel = None
+        with self._lock:
+            self._channel = None
         if not isinstance(error, pika.exceptions.ChannelClosedByBroker):
             return
         if len(self._unconfirmed) == 1:
@@ -221,9 +262,11 @@ class Outbound:
             connection.channel(on_open_callback=self._channel_open)
 
     def _requeue(self) -> None:
-        unconfirmed = [post for post in self._unconfirmed.values() if post.refresh()]
+        with self._lock:
+            lost = list(self._unconfirmed.values())
+            self._unconfirmed.clear()
+        unconfirmed = [post for post in lost if post.refresh()]
         self._suspects = min(self._suspects, len(unconfirmed))
-        self._unconfirmed.clear()
         self._returned.clear()
         self._queue.extendleft(reversed(unconfirmed))
 
@@ -235,10 +278,11 @@ class Outbound:
         accepted = isinstance(method, pika.spec.Basic.Ack)
         if method.multiple:
             tags = []
-            for tag in self._unconfirmed:
-                if tag > method.delivery_tag:
-                    break
-                tags.append(tag)
+            with self._lock:
+                for tag in self._unconfirmed:
+                    if tag > method.delivery_tag:
+                        break
+                    tags.append(tag)
         else:
             tags = [method.delivery_tag]
         for tag in tags:
@@ -273,8 +317,9 @@ class Outbound:
         """Fail what is past its deadline."""
         self._sweeping = self._io.call_later(_SWEEP_SECONDS, self._sweep)
         now = time.monotonic()
-        late = [t for t, p in self._unconfirmed.items() if p.deadline and p.deadline <= now]
-        posts = [self._unconfirmed.pop(tag) for tag in late]
+        with self._lock:
+            late = [t for t, p in self._unconfirmed.items() if p.deadline and p.deadline <= now]
+            posts = [self._unconfirmed.pop(tag) for tag in late]
         if any(p.deadline and p.deadline <= now for p in self._queue):
             posts += [p for p in self._queue if p.deadline and p.deadline <= now]
             self._queue = deque(p for p in self._queue if not p.deadline or p.deadline > now)

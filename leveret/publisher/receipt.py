@@ -23,7 +23,7 @@ class Receipt(Post):
     methods may be called from any thread.
     """
 
-    __slots__ = ("_callbacks", "_clock", "_error", "_event", "_settled", "deadline", "job")
+    __slots__ = ("_callbacks", "_clock", "_error", "_gate", "_settled", "deadline", "job")
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Receipt(Post):
         self.deadline = deadline
         self._clock = clock
         self._error: PublishError | None = None
-        self._event: threading.Event | None = None
+        self._gate: threading.Lock | None = None  # held until it is settled
         self._callbacks: list[Callable[[Receipt], object]] | None = None
         self._settled: Callable[[Receipt], object] | None = settled
 
@@ -66,10 +66,12 @@ class Receipt(Post):
         """
         if self._settled is not None:
             with _lock:
-                if self._event is None:
-                    self._event = threading.Event()
+                gate = self._gate
+                if gate is None:
+                    gate = self._gate = threading.Lock()
+                    gate.acquire()
             seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-            if not self.done() and not self._event.wait(seconds):
+            if not self.done() and not _pass(gate, seconds):
                 raise PublishTimeout(
                     f"job {self.job.id} is not confirmed after {seconds} s, and still under way",
                     job_id=self.job.id,
@@ -132,11 +134,20 @@ class Receipt(Post):
         with _lock:
             self._settled = None
             callbacks, self._callbacks = self._callbacks, None
+            gate = self._gate
         settled(self)
-        if self._event is not None:
-            self._event.set()
+        if gate is not None:
+            gate.release()
         for callback in callbacks or ():
             callback(self)
+
+
+def _pass(gate: threading.Lock, seconds: float | None) -> bool:
+    """Wait at a gate until it is opened, and leave it open for the next."""
+    if not gate.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
+        return False
+    gate.release()
+    return True
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
