@@ -34,10 +34,14 @@ def test_a_name_outside_the_catalogue_is_refused(name):
 
 def test_only_real_parameters_are_parameters():
     """Quoted text, comments, casts and times hold colons that mean something else."""
-    sql = "SELECT ':a', \":b\", x::int, '12:30' /* :c */ FROM t -- :d\nWHERE y = :e::date AND z='it''s :f'"
+    sql = (
+        "SELECT ':a', \":b\", x::int, '12:30' /* :c */ FROM t -- :d\n"
+        "WHERE y = :e::date AND z='it''s :f'"
+    )
     assert _for_duckdb(sql) == (
         "SELECT ':a', \":b\", x::int, '12:30'   FROM t  \nWHERE y = $e::date AND z='it''s :f'"
     )
     assert _for_sqlalchemy(sql) == (
-        "SELECT '\\:a', \"\\:b\", x\\:\\:int, '12\\:30'   FROM t  \nWHERE y = :e\\:\\:date AND z='it''s \\:f'"
+        "SELECT '\\:a', \"\\:b\", x\\:\\:int, '12\\:30'   FROM t  \n"
+        "WHERE y = :e\\:\\:date AND z='it''s \\:f'"
     )
