@@ -56,6 +56,7 @@ class Link:
         self._lost_at: float | None = None
         self._wanted = False
         self._up = False
+        self._on_closed: Callable[[], object] | None = None
         #: The present connection, open or being opened.
         self.connection: Connection | None = None
 
@@ -69,11 +70,16 @@ class Link:
         self._wanted = True
         self._connect()
 
-    def close(self) -> None:
-        """Disconnect, and stay so."""
+    def close(self, on_closed: Callable[[], object] | None = None) -> None:
+        """Disconnect, and stay so; ``on_closed()`` is called when the socket is."""
         self._wanted = False
         connection = self.connection
-        if connection is not None and connection.is_open:
+        if connection is None or connection.is_closed:
+            if on_closed is not None:
+                on_closed()
+            return
+        self._on_closed = on_closed
+        if not connection.is_closing:
             connection.close()
 
     def _connect(self) -> None:
@@ -124,6 +130,9 @@ class Link:
             bound = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._attempt)
             self._attempt = min(self._attempt + 1, 16)
             self._io.call_later(random.uniform(0, bound), self._connect)  # noqa: S311
+        elif self._on_closed is not None:
+            on_closed, self._on_closed = self._on_closed, None
+            on_closed()
 
 
 def parse_urls(url: str, name: str) -> list[pika.URLParameters]:

@@ -120,13 +120,13 @@ class Outbound:
         self._link.open()
         self._sweep()
 
-    def close(self) -> None:
+    def close(self, on_closed: Callable[[], object] | None = None) -> None:
         """Disconnect; posts that are not settled stay so."""
         if self._sweeping is not None:
             self._io.cancel(self._sweeping)
             self._sweeping = None
         self._channel = None
-        self._link.close()
+        self._link.close(on_closed)
 
     def send(self, post: Post) -> None:
         """Queue a post; it leaves with the others of this turn of the loop."""

@@ -213,7 +213,7 @@ class Publisher:
             encode_arguments(job.arguments, limit=self._max_body_bytes),
             deadline=time.monotonic() + (self._timeout if seconds is None else seconds),
             clock=self._clock,
-            settled=self._settled,
+            owner=self,
         )
 
     def _admit(self, receipt: Receipt) -> None:
@@ -289,7 +289,21 @@ class Publisher:
         if self._outbound is not None:
             self._outbound.send_many(posts)
 
-    def _settled(self, receipt: Receipt) -> None:
+    def drive(self, until: Callable[[], bool], timeout: float | None) -> None:
+        """Run the connection on the calling thread while it has nothing else to do.
+
+        Not for a connection that is shared with a worker, whose deliveries are none of the
+        caller's business.
+        """
+        io, outbound = self._io, self._outbound
+        if io is None or outbound is None or self._shared is not None:
+            return
+        io.drive(until, timeout)
+        if self._under_way or self._incoming:
+            io.call_back()
+
+    def settled(self, receipt: Receipt) -> None:
+        """Make room in the window."""
         with self._lock:
             self._under_way -= 1
             self._bytes -= len(receipt.body)
@@ -335,11 +349,14 @@ class Publisher:
         if io is None or outbound is None or self._shared is not None:
             return
 
+        closed = threading.Event()
+
         def disconnect() -> None:
             outbound.fail_all(PublisherClosed("the publisher was closed before a confirm came"))
-            outbound.close()
+            outbound.close(closed.set)
 
-        io.run(disconnect, timeout=5)
+        io.call_soon(disconnect)
+        closed.wait(5.0)
         io.stop()
 
     def __enter__(self) -> Self:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Generator
 from datetime import timedelta
+from typing import Protocol
 
 from leveret.amqp import Post
 from leveret.errors import PublishError, PublishTimeout
@@ -16,6 +18,16 @@ __all__ = ["Receipt"]
 _lock = threading.Lock()
 
 
+class Owner(Protocol):
+    """Who sends receipts: the publisher."""
+
+    def settled(self, receipt: Receipt) -> None:
+        """Take note that a receipt is settled."""
+
+    def drive(self, until: Callable[[], bool], timeout: float | None) -> None:
+        """Help to settle it, on the calling thread, if that is possible."""
+
+
 class Receipt(Post):
     """A job on its way to the broker; settled when the broker has confirmed it.
 
@@ -23,7 +35,7 @@ class Receipt(Post):
     methods may be called from any thread.
     """
 
-    __slots__ = ("_callbacks", "_clock", "_error", "_gate", "_settled", "deadline", "job")
+    __slots__ = ("_callbacks", "_clock", "_error", "_gate", "_owner", "deadline", "job")
 
     def __init__(
         self,
@@ -32,7 +44,7 @@ class Receipt(Post):
         *,
         deadline: float,
         clock: Callable[[], float],
-        settled: Callable[[Receipt], object],
+        owner: Owner,
     ) -> None:
         exchange, key, properties = encode(job, timestamp=clock())
         super().__init__(exchange, key, properties, body)
@@ -42,7 +54,7 @@ class Receipt(Post):
         self._error: PublishError | None = None
         self._gate: threading.Lock | None = None  # held until it is settled
         self._callbacks: list[Callable[[Receipt], object]] | None = None
-        self._settled: Callable[[Receipt], object] | None = settled
+        self._owner: Owner | None = owner
 
     @property
     def job_id(self) -> str:
@@ -51,7 +63,7 @@ class Receipt(Post):
 
     def done(self) -> bool:
         """Tell whether the job is confirmed or has failed."""
-        return self._settled is None
+        return self._owner is None
 
     def exception(self) -> PublishError | None:
         """Return why the job was not accepted; None while it is under way, and once it is."""
@@ -64,14 +76,12 @@ class Receipt(Post):
         nothing about the job, which is still under way. Without it the publisher's own timeout
         ends the wait. Raises the `PublishError` with which the job failed.
         """
-        if self._settled is not None:
-            with _lock:
-                gate = self._gate
-                if gate is None:
-                    gate = self._gate = threading.Lock()
-                    gate.acquire()
+        owner = self._owner
+        if owner is not None:
             seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-            if not self.done() and not _pass(gate, seconds):
+            end = None if seconds is None else time.monotonic() + seconds
+            owner.drive(self.done, seconds)
+            if not self.done() and not self._pass_gate(end):
                 raise PublishTimeout(
                     f"job {self.job.id} is not confirmed after {seconds} s, and still under way",
                     job_id=self.job.id,
@@ -82,7 +92,7 @@ class Receipt(Post):
 
     def __await__(self) -> Generator[object, None, str]:
         """Wait in asyncio, without blocking the event loop."""
-        if self._settled is not None:
+        if self._owner is not None:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
 
@@ -99,7 +109,7 @@ class Receipt(Post):
     def add_done_callback(self, callback: Callable[[Receipt], object]) -> None:
         """Call ``callback(receipt)`` once it is settled, on the IO thread; at once if it is."""
         with _lock:
-            if self._settled is not None:
+            if self._owner is not None:
                 if self._callbacks is None:
                     self._callbacks = []
                 self._callbacks.append(callback)
@@ -126,28 +136,34 @@ class Receipt(Post):
             )
         return True
 
+    def _pass_gate(self, end: float | None) -> bool:
+        """Wait until it is settled, at most until ``end``; tell whether it is."""
+        with _lock:
+            gate = self._gate
+            if gate is None:
+                gate = self._gate = threading.Lock()
+                gate.acquire()
+            if self._owner is None:
+                return True
+        if not gate.acquire(timeout=-1 if end is None else max(0.0, end - time.monotonic())):
+            return False
+        gate.release()  # for the next that waits
+        return True
+
     def _settle(self, error: PublishError | None) -> None:
-        settled = self._settled
-        if settled is None:
+        owner = self._owner
+        if owner is None:
             return
         self._error = error
         with _lock:
-            self._settled = None
+            self._owner = None
             callbacks, self._callbacks = self._callbacks, None
             gate = self._gate
-        settled(self)
+        owner.settled(self)
         if gate is not None:
             gate.release()
         for callback in callbacks or ():
             callback(self)
-
-
-def _pass(gate: threading.Lock, seconds: float | None) -> bool:
-    """Wait at a gate until it is opened, and leave it open for the next."""
-    if not gate.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
-        return False
-    gate.release()
-    return True
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

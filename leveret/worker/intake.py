@@ -82,10 +82,10 @@ class Intake:
                 session.channel.basic_cancel(tag)
         self._tags.clear()
 
-    def close(self) -> None:
+    def close(self, on_closed: Callable[[], object] | None = None) -> None:
         """Disconnect; what is not settled goes back to its queue."""
         self._stopping = True
-        self._link.close()
+        self._link.close(on_closed)
 
     def set_prefetch(self, prefetch: int) -> None:
         """Subscribe anew with another prefetch; what is held stays held."""

@@ -66,10 +66,10 @@ class LaneIntake:
         """Stop asking."""
         self._stopping = True
 
-    def close(self) -> None:
+    def close(self, on_closed: Callable[[], object] | None = None) -> None:
         """Disconnect."""
         self._stopping = True
-        self._link.close()
+        self._link.close(on_closed)
 
     def set_prefetch(self, prefetch: int) -> None:
         """Ignore it: the lane has one slot."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,7 +83,7 @@ class _Source(Protocol):
     def consuming(self) -> dict[str, bool]: ...
     def open(self) -> None: ...
     def stop(self) -> None: ...
-    def close(self) -> None: ...
+    def close(self, on_closed: Callable[[], object] | None = None) -> None: ...
     def set_prefetch(self, prefetch: int) -> None: ...
     def charged(self, delivery: Delivery) -> int: ...
 
@@ -180,13 +181,12 @@ class Worker:
             time.sleep(0.01)
         idle = self._is_idle()
         self._stopping = True
-        self._io.run(self._disconnect)
+        self._disconnect()
         self._limits.close()
         if idle:
             for thread in self._threads:
                 thread.join(2.0)
-        self._io.call_later_threadsafe(0.5, self._io.loop.stop)
-        self._io.join(3.0)
+        self._io.stop()
         self.broker.emit_after("worker_shutdown", self)
         return idle
 
@@ -204,8 +204,11 @@ class Worker:
             delivery.session.reject(delivery.tag, requeue=True)
 
     def _disconnect(self) -> None:
-        self._source.close()
-        self._outbound.close()
+        """Close both connections, and wait until their sockets are closed."""
+        for close in (self._source.close, self._outbound.close):
+            closed = threading.Event()
+            self._io.call_soon(functools.partial(close, closed.set))
+            closed.wait(3.0)
 
     # -------------------------------------------------------------------------- the worker threads
 
