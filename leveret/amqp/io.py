@@ -36,6 +36,7 @@ class IOThread:
 
     def __init__(self, name: str) -> None:
         self.loop = IOLoop()
+        self.loop.activate_poller()
         self._holding = threading.Lock()  # held by whoever runs the loop
         self._holder: int | None = None  # its thread
         self._guest = threading.Lock()  # one guest at a time
@@ -128,7 +129,6 @@ class IOThread:
         return self._holder == threading.get_ident()
 
     def _run(self) -> None:
-        self.loop.activate_poller()
         self._tick()
         while not self._stopped:
             if self._is_lent():

@@ -225,10 +225,7 @@ class Publisher:
                 self._wait_for_room(receipt, size)
             self._under_way += 1
             self._bytes += size
-            if self._incoming or self._outbound is None:
-                direct = None
-            else:
-                direct = self._outbound
+            direct = None if self._incoming else self._outbound
         if direct is not None and direct.send_if_idle(receipt):
             return
         with self._lock:
