@@ -146,7 +146,12 @@ class Outbound:
             channel = self._channel
             if channel is None or self._unconfirmed or self._queue or self._suspects:
                 return False
-            return self._write(channel, post)
+            try:
+                return self._write(channel, post)
+            except Exception as error:  # noqa: BLE001 - what cannot be encoded fails
+                reason = error
+        post.failed(PublishError(f"the message cannot be encoded: {reason}"))
+        return True
 
     def send_many(self, posts: list[Post]) -> None:
         """Queue posts and write them now."""

@@ -128,30 +128,49 @@ class Publisher:
         Raises `InvalidJob` for what breaks the wire contract, `PublisherBlocked` while the broker
         blocks publishers, `PublishTimeout` when the window stays full, `PublisherClosed`.
         """
+        job = self._job(
+            actor,
+            arguments,
+            delay=delay,
+            at=at,
+            queue=queue,
+            priority=priority,
+            correlation_id=correlation_id,
+            expires=expires,
+            max_retries=max_retries,
+            idempotency_key=idempotency_key,
+            job_id=job_id,
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
+        return self.publish_job(job, timeout=timeout)
+
+    def _job(
+        self,
+        actor: str | Named,
+        arguments: Mapping[str, Any] | None,
+        *,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+        expires: timedelta | float | datetime | None = None,
+        job_id: str | None = None,
+        **fields: Any,
+    ) -> Job:
         now = self._clock()
-        return self.publish_job(
-            Job(
-                actor=actor if isinstance(actor, str) else actor.actor_name,
-                arguments={} if arguments is None else arguments,
-                id=job_id or new_id(),
-                queue=queue,
-                due_at=due_at(now, delay, at),
-                expires_at=_expires_at(now, expires),
-                priority=priority,
-                correlation_id=correlation_id,
-                app_id=self._app_id,
-                max_retries=max_retries,
-                idempotency_key=idempotency_key,
-                traceparent=traceparent,
-                tracestate=tracestate,
-            ),
-            timeout=timeout,
+        return Job(
+            actor=actor if isinstance(actor, str) else actor.actor_name,
+            arguments={} if arguments is None else arguments,
+            id=job_id or new_id(),
+            due_at=due_at(now, delay, at),
+            expires_at=_expires_at(now, expires),
+            app_id=self._app_id,
+            **fields,
         )
 
     def publish_job(self, job: Job, *, timeout: timedelta | float | None = None) -> Receipt:
         """Publish a job that is already put together; otherwise like `publish`."""
         receipt = self._receipt(job, timeout)
-        self._admit(receipt)
+        self._admit(receipt, may_block=not _on_asyncio_loop())
         return receipt
 
     def send(
@@ -165,6 +184,7 @@ class Publisher:
         jobs: Iterable[Job | tuple[str | Named, Mapping[str, Any]]],
         *,
         progress: Callable[[int], object] | None = None,
+        timeout: timedelta | float | None = None,
         **options: Any,
     ) -> list[str]:
         """Publish many jobs, pipelined; return their ids when the broker has all of them.
@@ -179,10 +199,10 @@ class Publisher:
         confirmed = 0
         reported = time.monotonic()
         for job in jobs:
-            if isinstance(job, Job):
-                receipt = self.publish_job(job)
-            else:
-                receipt = self.publish(job[0], job[1], **options)
+            if not isinstance(job, Job):
+                job = self._job(job[0], job[1], **options)  # noqa: PLW2901 - the same, spelt out
+            receipt = self._receipt(job, timeout)
+            self._admit(receipt, may_block=True)
             ids.append(receipt.job_id)
             unsettled.append(receipt)
             while unsettled and unsettled[0].done():
@@ -216,12 +236,12 @@ class Publisher:
             owner=self,
         )
 
-    def _admit(self, receipt: Receipt) -> None:
+    def _admit(self, receipt: Receipt, *, may_block: bool) -> None:
         """Let a receipt into the window, waiting for room where that is possible."""
         size = len(receipt.body)
         with self._lock:
             self._refuse_when_unfit(receipt)
-            if self._is_full(size) and not _on_asyncio_loop():
+            if may_block and self._is_full(size):
                 self._wait_for_room(receipt, size)
             self._under_way += 1
             self._bytes += size
@@ -255,7 +275,7 @@ class Publisher:
         self._waiting += 1
         try:
             while self._is_full(size):
-                left = (receipt.deadline or 0.0) - time.monotonic()
+                left = receipt.deadline - time.monotonic()
                 if left <= 0 or not self._room.wait(left):
                     raise PublishTimeout(
                         f"{self._under_way} jobs are under way and the broker confirms none; "

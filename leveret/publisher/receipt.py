@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -15,7 +16,16 @@ from leveret.message import Job, encode
 
 __all__ = ["Receipt"]
 
+_OVERTIME_SECONDS = 5.0
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - some thread of the parent may have held it
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Owner(Protocol):
@@ -49,7 +59,7 @@ class Receipt(Post):
         exchange, key, properties = encode(job, timestamp=clock())
         super().__init__(exchange, key, properties, body)
         self.job = job
-        self.deadline = deadline
+        self.deadline: float = deadline
         self._clock = clock
         self._error: PublishError | None = None
         self._gate: threading.Lock | None = None  # held until it is settled
@@ -83,7 +93,7 @@ class Receipt(Post):
             owner.drive(self.done, seconds)
             if not self.done() and not self._pass_gate(end):
                 raise PublishTimeout(
-                    f"job {self.job.id} is not confirmed after {seconds} s, and still under way",
+                    f"job {self.job.id} is not confirmed yet; it is still under way",
                     job_id=self.job.id,
                 )
         if self._error is not None:
@@ -145,7 +155,10 @@ class Receipt(Post):
                 gate.acquire()
             if self._owner is None:
                 return True
-        if not gate.acquire(timeout=-1 if end is None else max(0.0, end - time.monotonic())):
+        # Its deadline settles it; if nobody is left to see to that (after a fork), the wait ends.
+        last = self.deadline + _OVERTIME_SECONDS
+        end = last if end is None else min(end, last)
+        if not gate.acquire(timeout=max(0.0, end - time.monotonic())):
             return False
         gate.release()  # for the next that waits
         return True

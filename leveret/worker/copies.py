@@ -16,7 +16,7 @@ from leveret import names, wheel
 from leveret.message import PERSISTENT, PREFIX, format_time, now_plus
 from leveret.outcome import Dead, Expired, Quarantine, Retry, Snooze
 from leveret.worker.delivery import Delivery
-from leveret.worker.records import describe_error
+from leveret.worker.failure import describe
 
 __all__ = ["dead_letter", "delayed", "suspect"]
 
@@ -88,7 +88,7 @@ def dead_letter(
             headers[f"{PREFIX}error"] = detail
         case Dead(reason, error):
             headers[f"{PREFIX}reason"] = str(reason)
-            description = describe_error(error)
+            description = describe(error)
             headers[f"{PREFIX}error"] = description["message"]
             headers[f"{PREFIX}error-type"] = description["type"]
             if delivery.started_at is not None:

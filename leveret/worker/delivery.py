@@ -146,6 +146,18 @@ class Delivery(MessageProxy):
         return value if isinstance(value, str) and value else "(no id)"
 
     @property
+    def has_id(self) -> bool:
+        """Whether the message itself says which job it is."""
+        value = self.properties.message_id
+        return isinstance(value, str) and bool(value)
+
+    def take_over(self, other: Delivery) -> None:
+        """Become what follows from the run of ``other``, the same message delivered before."""
+        self.job = other.job
+        self.started_at = other.started_at
+        self.ended_at = other.ended_at
+
+    @property
     def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]
         if self._proxied is None:
             if self.job is None:

@@ -113,8 +113,8 @@ class Executor:
         try:
             if self._hooked:
                 self._broker.emit_before("process_message", delivery)
-            if delivery.failed:
-                raise SkipMessage("a before hook failed the message")
+            if delivery.failed:  # by a before hook
+                return Dead(Reason.REFUSED, SkipMessage("a before hook failed the message"))
             result = self._limits.limited(
                 limit, lambda: actor.fn(*delivery.positional, **delivery.named)
             )

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import pika.exceptions
+
 from leveret import names
 from leveret.amqp import IOThread, Link
 from leveret.message import PREFIX
@@ -133,8 +135,8 @@ class LaneIntake:
 
         try:
             session.channel.basic_get(session.source, got)
-        except Exception as error:  # noqa: BLE001 - one get at a time: the last has not answered
-            log.debug("the lane waits for an answer: %s", error)
+        except pika.exceptions.DuplicateGetOkCallback:
+            log.debug("the last question about %s is not answered yet", session.source)
 
 
 class LaneWatch:

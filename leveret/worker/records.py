@@ -19,7 +19,6 @@ and what happened:
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +33,13 @@ from leveret.outcome import (
     Snooze,
     Succeeded,
 )
+from leveret.worker.failure import describe
 
 if TYPE_CHECKING:
     from leveret.worker.delivery import Delivery
 
 __all__ = [
     "MAX_RESULT_BYTES",
-    "describe_error",
     "encode_group",
     "encode_record",
     "event_of",
@@ -50,47 +49,24 @@ __all__ = [
 
 #: Results larger than this are not kept.
 MAX_RESULT_BYTES = 64 * 1024
-_MAX_MESSAGE = 2_000
-_MAX_TRACEBACK = 8_000
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=plain, allow_nan=False).encode
 
 
+_EVENTS: dict[type[Outcome], str] = {
+    Succeeded: "succeeded",
+    Retry: "retrying",
+    Snooze: "snoozed",
+    Dead: "dead",
+    Expired: "expired",
+    Cancelled: "cancelled",
+    Quarantine: "quarantined",
+}
+
+
 def event_of(outcome: Outcome) -> str:
     """Name what happened."""
-    match outcome:
-        case Succeeded():
-            return "succeeded"
-        case Retry():
-            return "retrying"
-        case Snooze():
-            return "snoozed"
-        case Dead():
-            return "dead"
-        case Expired():
-            return "expired"
-        case Cancelled():
-            return "cancelled"
-        case Quarantine():
-            return "quarantined"
-
-
-def describe_error(error: BaseException) -> dict[str, str]:
-    """Write an exception down: its type, its message and the frames that led to it."""
-    frames = traceback.format_exception(error)
-    kind = type(error)
-    return {
-        "type": f"{kind.__module__}.{kind.__qualname__}",
-        "message": _safe_text(error)[:_MAX_MESSAGE],
-        "traceback": "".join(frames)[-_MAX_TRACEBACK:],
-    }
-
-
-def _safe_text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - an exception may fail at describing itself
-        return f"({type(error).__name__} has no text)"
+    return _EVENTS[type(outcome)]
 
 
 def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
@@ -113,13 +89,13 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
             _add_result(record, result)
         case Retry(delay, error):
             record["due_at"] = now + delay.total_seconds()
-            record["error"] = describe_error(error)
+            record["error"] = describe(error)
         case Snooze(delay, why):
             record["due_at"] = now + delay.total_seconds()
             record["why"] = why
         case Dead(reason, error):
             record["reason"] = reason
-            record["error"] = describe_error(error)
+            record["error"] = describe(error)
         case Expired(detail):
             record["reason"] = "expired"
             record["why"] = detail

@@ -12,7 +12,8 @@ On the IO thread the settler then
 
 When a connection is lost in between, nothing needs to be undone. If it was the consuming one, the
 session is over, the acks are void, and the broker delivers the jobs again; copies that have not
-left yet are held back, since the redelivery makes its own. If it was the publishing one, what is
+left yet are held back. A redelivery that comes to the same process is settled with the outcome that
+is known already, instead of a second run. If it was the publishing one, what is
 not confirmed is published again.
 
 A copy that the broker refuses is never a reason to ack. A dead letter that cannot be published
@@ -33,8 +34,8 @@ import pika
 from leveret import names
 from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import Unreadable
-from leveret.errors import PublishError
-from leveret.message import PERSISTENT, new_id
+from leveret.errors import PublishError, PublishRejected
+from leveret.message import PERSISTENT, Reason, new_id
 from leveret.outcome import Cancelled, Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
 from leveret.worker import copies
 from leveret.worker.records import encode_group, encode_record
@@ -201,10 +202,8 @@ class Settler:
         """Point the item at a delivery that can still be acked, if there is one."""
         delivery, outcome = item
         while delivery.session.is_over and delivery.successor is not None:
-            successor = delivery.successor
-            successor.job, successor.started_at = delivery.job, delivery.started_at
-            successor.ended_at = delivery.ended_at
-            delivery = successor
+            delivery.successor.take_over(delivery)
+            delivery = delivery.successor
         if delivery.session.is_over:
             self._on_void(delivery, outcome)
             return None
@@ -223,7 +222,9 @@ class Settler:
             address = _address(delivery, outcome)
             if address is None:
                 continue
-            if _header_bytes(address[2]) > _MAX_HEADER_BYTES:
+            if isinstance(delivery.properties, Unreadable):
+                group.refused[index] = PublishError("a copy would lose headers that are unreadable")
+            elif _header_bytes(address[2]) > _MAX_HEADER_BYTES:
                 group.refused[index] = PublishError("the headers are too large to add to them")
             else:
                 posts.append(_Copy(self, group, index, address, delivery.body))
@@ -255,7 +256,7 @@ class Settler:
             self._commit()
 
     def _refused(self, delivery: Delivery, outcome: Outcome, error: PublishError) -> None:
-        if isinstance(outcome, Dead | Expired) or isinstance(delivery.properties, Unreadable):
+        if isinstance(outcome, Dead | Expired):
             log.warning(
                 "job %s is rejected into the dead-letter exchange, because its dead letter could "
                 "not be published: %s",
@@ -264,6 +265,9 @@ class Settler:
             )
             delivery.session.reject(delivery.tag, requeue=False)
             self._on_settled(delivery, outcome)
+            return
+        if not isinstance(error, PublishRejected):  # no broker will ever take it
+            self.submit(delivery, Dead(Reason.BAD_HEADER, error))
             return
         log.error(
             "job %s stays unacked, because what follows from its run was refused; trying again "

@@ -8,6 +8,7 @@ import secrets
 import socket
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,7 @@ import structlog
 from leveret import metrics
 from leveret.amqp import IOThread, Outbound
 from leveret.amqp.connection import thread_name
-from leveret.message import MAX_BODY_BYTES, Reason, job_time
+from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, job_time
 from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
 from leveret.publisher import Publisher
 from leveret.worker.executor import Executor
@@ -37,6 +38,8 @@ __all__ = ["Health", "Worker", "WorkerThread"]
 
 log = structlog.get_logger("leveret.job")
 
+_Run = tuple[str, object]
+
 #: Deliveries of one message that may end with the death of its worker before it runs alone.
 KILLS_BEFORE_QUARANTINE = 2
 #: A run longer than this gets a started record of its own.
@@ -45,6 +48,7 @@ HEARTBEAT_SECONDS = 5.0
 #: A thread that is still in a run so long after its time limit is stuck.
 STUCK_SECONDS = 30.0
 _TICK_SECONDS = 0.1
+_MAX_UNSETTLED = 10_000
 _IO_SILENCE_SECONDS = 15.0
 
 
@@ -147,8 +151,10 @@ class Worker:
             )
         )
         self._lane_watch = LaneWatch(self.queues, self._on_suspects)
-        #: Running jobs whose session is over, by id.
-        self._orphans: dict[str, Delivery] = {}
+        #: Running jobs whose session is over, by job and attempt.
+        self._orphans: dict[_Run, Delivery] = {}
+        #: Outcomes of runs that could not be settled because their session was over.
+        self._unsettled: OrderedDict[_Run, tuple[Delivery, Outcome]] = OrderedDict()
         self._stopping = False
         self._draining = False
         self._suspects = False
@@ -181,6 +187,7 @@ class Worker:
             time.sleep(0.01)
         idle = self._is_idle()
         self._stopping = True
+        self._work.wake(len(self._threads))
         self._disconnect()
         self._limits.close()
         if idle:
@@ -229,7 +236,7 @@ class Worker:
             metrics.WORKER_THREADS.dec()
             self.broker.emit_before("worker_thread_shutdown", thread)
 
-    # ------------------------------------------------------------------------------ on the IO thread
+    # ---------------------------------------------------------------------------- on the IO thread
 
     def _on_blocked(self, reason: str | None) -> None:
         self.publisher.on_blocked(reason)
@@ -241,12 +248,8 @@ class Worker:
         if self._draining:
             delivery.session.reject(delivery.tag, requeue=True)
             return
-        if self._orphans:
-            orphan = self._orphans.get(delivery.label)
-            if orphan is not None and orphan.successor is None:
-                orphan.successor = delivery
-                metrics.REDELIVERIES_ADOPTED.inc()
-                return
+        if (self._orphans or self._unsettled) and self._adopt(delivery):
+            return
         kills = self._source.charged(delivery)
         if self.lane:
             if kills:
@@ -261,6 +264,22 @@ class Worker:
             return
         self._work.put(delivery, self._priority(delivery))
 
+    def _adopt(self, delivery: Delivery) -> bool:
+        """Settle a redelivery by the run that it repeats, if that run was here."""
+        run = _run_of(delivery)
+        orphan = self._orphans.get(run)
+        if orphan is not None and orphan.successor is None:
+            orphan.successor = delivery
+            metrics.REDELIVERIES_ADOPTED.inc()
+            return True
+        known = self._unsettled.pop(run, None)
+        if known is not None:
+            delivery.take_over(known[0])
+            metrics.REDELIVERIES_ADOPTED.inc()
+            self._settler.submit(delivery, known[1])
+            return True
+        return False
+
     def _priority(self, delivery: Delivery) -> int:
         actor = self.broker.actors.get(delivery.properties.type)
         return 0 if actor is None else actor.priority
@@ -269,23 +288,28 @@ class Worker:
         """Remember the running jobs of a session that is over."""
         for thread in self._threads:
             delivery = thread.delivery
-            if delivery is not None and delivery.session is session and delivery.label != "(no id)":
-                self._orphans[delivery.label] = delivery
+            if delivery is not None and delivery.session is session and delivery.has_id:
+                self._orphans[_run_of(delivery)] = delivery
 
     def _on_void(self, delivery: Delivery, outcome: Outcome) -> None:
-        self._orphans.pop(delivery.label, None)
+        run = _run_of(delivery)
+        self._orphans.pop(run, None)
+        if delivery.has_id:
+            self._unsettled[run] = (delivery, outcome)
+            if len(self._unsettled) > _MAX_UNSETTLED:
+                self._unsettled.popitem(last=False)
         metrics.SETTLEMENTS_VOID.inc()
         log.warning(
             "job.void",
             job_id=delivery.label,
             queue=delivery.session.queue,
             outcome=event_of(outcome),
-            reason="its channel is gone; the broker delivers it again",
+            why="its channel is gone; the broker delivers it again",
         )
 
     def _on_settled(self, delivery: Delivery, outcome: Outcome) -> None:
         if self._orphans:
-            self._orphans.pop(delivery.label, None)
+            self._orphans.pop(_run_of(delivery), None)
         job = delivery.job
         actor = "unknown"
         if job is not None and job.actor in self.broker.actors:
@@ -381,6 +405,13 @@ class WorkerKilled(Exception):  # noqa: N818 - says what happened
         super().__init__(
             f"the worker process died while it ran this job, {kills} times, the last time alone"
         )
+
+
+def _run_of(delivery: Delivery) -> _Run:
+    """Identify a run by job and attempt: a retry copy has the same id, but is another run."""
+    headers = delivery.properties.headers
+    attempt = headers.get(f"{PREFIX}attempt", 1) if headers else 1
+    return delivery.label, attempt if type(attempt) is int else repr(attempt)
 
 
 def _wanted_at(delivery: Delivery) -> float | None:

@@ -42,6 +42,11 @@ class WorkQueue:
         with self._lock:
             return heapq.heappop(self._heap)[2] if self._heap else None
 
+    def wake(self, threads: int) -> None:
+        """Let that many waiting threads return from `get` with nothing."""
+        for _ in range(threads):
+            self._tokens.put(None)
+
     def clear(self) -> list[Delivery]:
         """Take all that wait."""
         with self._lock:
