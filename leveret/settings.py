@@ -92,6 +92,10 @@ class Settings:
     prefetch: int = _setting(
         _between(0, 65535), 0, "deliveries a worker process holds of each queue; 0 adapts it"
     )
+    http_host: str = _setting(_text, "127.0.0.1", "where a process answers health checks")
+    http_port: int = _setting(
+        _between(0, 65535), 0, "the port of /livez, /readyz and /metrics; 0 for none"
+    )
     log_level: str = _setting(
         _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error"
     )

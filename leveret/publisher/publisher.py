@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 import time
@@ -26,6 +27,8 @@ from leveret.message import MAX_BODY_BYTES, Job, Reason, encode_arguments, new_i
 from leveret.publisher.receipt import Receipt
 
 __all__ = ["Named", "Publisher"]
+
+log = logging.getLogger("leveret.publisher")
 
 
 class Named(Protocol):
@@ -321,6 +324,9 @@ class Publisher:
 
     def settled(self, receipt: Receipt) -> None:
         """Make room in the window."""
+        if log.isEnabledFor(logging.DEBUG):
+            error = receipt.exception()
+            log.debug("%s %s: %s", receipt.job_id, receipt.job.actor, error or "job.queued")
         with self._lock:
             self._under_way -= 1
             self._bytes -= len(receipt.body)

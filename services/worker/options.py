@@ -61,14 +61,14 @@ def parse(arguments: Sequence[str], settings: Settings) -> Options:
     )
     parser.add_argument(
         "--http-host",
-        default=os.environ.get("LEVERET_HTTP_HOST", "127.0.0.1"),
-        help="where /livez, /readyz and /metrics listen (default 127.0.0.1)",
+        default=settings.http_host,
+        help="where /livez, /readyz and /metrics listen (default %(default)s)",
     )
     parser.add_argument(
         "--http-port",
         type=_at_least(0),
-        default=int(os.environ.get("LEVERET_HTTP_PORT", "0")),
-        help="their port (default 0: none)",
+        default=settings.http_port,
+        help="their port (default %(default)s; 0 is none)",
     )
     found = parser.parse_args(arguments)
     queues = tuple(word.strip() for word in found.queues.split(",") if word.strip())
