@@ -27,17 +27,19 @@ def _words(value: str) -> tuple[str, ...]:
 
 def _queues(value: str) -> tuple[str, ...]:
     words = _words(value)
-    for word in words:
-        if not is_queue_name(word):
-            raise ValueError(f"{word!r} is not a queue: one lower-case word, and not 'any'")
-    if not words or len(set(words)) != len(words):
-        raise ValueError("at least one queue, each named once")
+    if not words or len(set(words)) != len(words) or not all(map(is_queue_name, words)):
+        raise ValueError(
+            "queues separated by commas, each named once, each a lower-case word other than 'any'"
+        )
     return words
 
 
 def _between(low: int, high: int) -> Callable[[str], int]:
     def read(value: str) -> int:
-        number = int(value)
+        try:
+            number = int(value)
+        except ValueError:
+            number = low - 1
         if not low <= number <= high:
             raise ValueError(f"a whole number from {low} to {high}")
         return number
@@ -46,7 +48,10 @@ def _between(low: int, high: int) -> Callable[[str], int]:
 
 
 def _seconds(value: str) -> timedelta:
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < 1e9:
         raise ValueError("a number of seconds above 0")
     return timedelta(seconds=seconds)
@@ -116,7 +121,7 @@ class Settings:
                     values[setting.name] = setting.metadata["read"](text)
                 except ValueError as error:
                     shown = "…" if setting.metadata["secret"] else repr(text)
-                    raise ConfigurationError(f"{variable} is {shown}, not {error}") from None
+                    raise ConfigurationError(f"{variable} is {shown}; it must be {error}") from None
         return cls(**values)
 
     def require_amqp_url(self) -> str:

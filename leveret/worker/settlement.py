@@ -161,14 +161,15 @@ class Settler:
         self._notes: list[bytes] = []
         self._awake = False
         self._open_groups = 0
+        self._open_items = 0
         self._held = 0
         self._owing: set[Session] = set()
         self._lingering = False
 
     @property
     def pending(self) -> int:
-        """Deliveries, or groups of them, that are not settled yet. Exact only on the IO thread."""
-        return len(self._done) + self._open_groups + self._held + len(self._owing)
+        """Deliveries that are not settled yet, about; exact on the IO thread."""
+        return len(self._done) + self._open_items + self._held + len(self._owing)
 
     def submit(self, delivery: Delivery, outcome: Outcome) -> None:
         """Hand over a delivery whose run has ended. Thread-safe, returns at once."""
@@ -230,6 +231,7 @@ class Settler:
                 posts.append(_Copy(self, group, index, address, delivery.body))
         group.open_posts = len(posts)
         self._open_groups += 1
+        self._open_items += len(group.items)
         self._outbound.send_many(posts)
 
     def post_settled(self, group: _Group) -> None:
@@ -238,6 +240,7 @@ class Settler:
         if group.open_posts:
             return
         self._open_groups -= 1
+        self._open_items -= len(group.items)
         sessions = set()
         for index, (delivery, outcome) in enumerate(group.items):
             session = delivery.session

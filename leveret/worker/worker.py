@@ -345,7 +345,7 @@ class Worker:
                 self._settler.note(started(delivery))
                 log.info("job.started", **_who(delivery))
         metrics.JOBS_IN_PROGRESS.set(len(running))
-        if now - self._last_heartbeat >= HEARTBEAT_SECONDS:
+        if now - self._last_heartbeat >= HEARTBEAT_SECONDS and self._outbound.is_up:
             self._last_heartbeat = now
             self._settler.note(heartbeat(self.queues, len(self._threads), running, now))
         self._source.set_prefetch(self._governor.adapt())
