@@ -16,6 +16,7 @@ from tests.support.books import Books
 from tests.support.brokers import PrivateBroker
 from tests.support.faultjobs import ACTORS, Journal
 from tests.support.pools import WorkerPool
+from tests.support.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def broken_broker(checkout: Checkout) -> Iterator[PrivateBroker]:
     """Return a node of this test process, with the topology; tests may do anything to it."""
-    broker = PrivateBroker(checkout)
+    # The management API shall know of a connection soon.
+    broker = PrivateBroker(checkout, {"collect_statistics_interval": "500"})
     try:
         broker.declare(ACTORS)
         yield broker
@@ -60,6 +62,31 @@ def broker(broken_broker: PrivateBroker) -> PrivateBroker:
 def node(broker: PrivateBroker) -> Vhost:
     """Return the node's virtual host."""
     return broker.vhost
+
+
+@pytest.fixture
+def refusals(broker: PrivateBroker) -> Callable[[], list[str]]:
+    """Return a function: errors of ours over which the broker closed a channel or connection."""
+    begin = broker.node.log.stat().st_size
+
+    def read() -> list[str]:
+        with broker.node.log.open("rb") as file:
+            file.seek(begin)
+            said = file.read().decode(errors="replace").splitlines()
+        closed = [
+            line for line in said if "caused a channel" in line or "caused a connection" in line
+        ]
+        return [line for line in closed if "closed by an administrator" not in line]
+
+    return read
+
+
+@pytest.fixture
+def workshop() -> Iterator[Workshop]:
+    """Return workers and actors in this process."""
+    made = Workshop()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -78,6 +78,15 @@ class Books:
                 f"such as {sorted(left)[:3]}"
             ) from None
 
+    def left_in(self, queue: str) -> int:
+        """Count the messages of an AMQP queue that nobody holds."""
+        connection = pika.BlockingConnection(pika.URLParameters(self._vhost.amqp_url))
+        try:
+            answer = connection.channel().queue_declare(queue, passive=True)
+            return int(answer.method.message_count)
+        finally:
+            connection.close()
+
     def read(self) -> None:
         """Take in what is there."""
         try:
