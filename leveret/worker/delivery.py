@@ -146,6 +146,14 @@ class Delivery(MessageProxy):
         return value if isinstance(value, str) and value else "(no id)"
 
     @property
+    def latest(self) -> Delivery:
+        """The last of the deliveries of this message that came while it was running."""
+        delivery = self
+        while delivery.successor is not None:
+            delivery = delivery.successor
+        return delivery
+
+    @property
     def has_id(self) -> bool:
         """Whether the message itself says which job it is."""
         value = self.properties.message_id

@@ -268,8 +268,8 @@ class Worker:
         """Settle a redelivery by the run that it repeats, if that run was here."""
         run = _run_of(delivery)
         orphan = self._orphans.get(run)
-        if orphan is not None and orphan.successor is None:
-            orphan.successor = delivery
+        if orphan is not None and orphan.latest.session.is_over:
+            orphan.latest.successor = delivery
             metrics.REDELIVERIES_ADOPTED.inc()
             return True
         known = self._unsettled.pop(run, None)
