@@ -27,6 +27,9 @@ from leveret.publisher.receipt import Receipt
 
 __all__ = ["Named", "Publisher"]
 
+#: How long the broker has to answer when the connection is closed.
+_FAREWELL_SECONDS = 1.0
+
 
 class Named(Protocol):
     """What may stand for an actor's name: a declared actor."""
@@ -333,6 +336,9 @@ class Publisher:
             outbound.close()
 
         io.run(disconnect, timeout=5)
+        end = time.monotonic() + _FAREWELL_SECONDS
+        while not outbound.is_closed and time.monotonic() < end:
+            time.sleep(0.002)  # the broker's good-bye, without which the socket stays open
         io.stop()
 
     def __enter__(self) -> Self:

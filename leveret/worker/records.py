@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_RESULT_BYTES",
+    "describe",
     "describe_error",
     "encode_group",
     "encode_record",
@@ -81,12 +82,13 @@ def describe_error(error: BaseException) -> dict[str, str]:
     kind = type(error)
     return {
         "type": f"{kind.__module__}.{kind.__qualname__}",
-        "message": _safe_text(error)[:_MAX_MESSAGE],
+        "message": describe(error)[:_MAX_MESSAGE],
         "traceback": "".join(frames)[-_MAX_TRACEBACK:],
     }
 
 
-def _safe_text(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """Return what an exception says, even when it fails at saying it."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - an exception may fail at describing itself
@@ -131,8 +133,8 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
 def _add_result(record: dict[str, Any], result: object) -> None:
     try:
         text = _encode(result)
-    except (TypeError, ValueError, RecursionError) as error:
-        record["result_lost"] = f"JSON cannot write it: {error}"[:200]
+    except Exception as error:  # noqa: BLE001 - a result may fail at being read in any way
+        record["result_lost"] = f"JSON cannot write it: {describe(error)}"[:200]
         return
     if len(text) > MAX_RESULT_BYTES:
         record["result_lost"] = f"it has {len(text)} bytes; {MAX_RESULT_BYTES} are the limit"

@@ -34,7 +34,7 @@ from leveret import names
 from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import Unreadable
 from leveret.errors import PublishError
-from leveret.message import PERSISTENT, new_id
+from leveret.message import PERSISTENT, Reason, new_id
 from leveret.outcome import Cancelled, Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
 from leveret.worker import copies
 from leveret.worker.records import encode_group, encode_record
@@ -213,23 +213,31 @@ class Settler:
     def _publish(self, group: _Group) -> None:
         now = time.time()
         notes, self._notes = self._notes, []
+        addresses = [self._follow_up(group, index) for index in range(len(group.items))]
         records = [encode_record(delivery, outcome, now) for delivery, outcome in group.items]
         if not records and not notes:
             return
         posts: list[Post] = [
             _Record(self, group, encode_group(self._worker_id, [*notes, *records]))
         ]
-        for index, (delivery, outcome) in enumerate(group.items):
-            address = _address(delivery, outcome)
-            if address is None:
-                continue
-            if _header_bytes(address[2]) > _MAX_HEADER_BYTES:
-                group.refused[index] = PublishError("the headers are too large to add to them")
-            else:
-                posts.append(_Copy(self, group, index, address, delivery.body))
+        for index, address in enumerate(addresses):
+            if address is not None:
+                posts.append(_Copy(self, group, index, address, group.items[index][0].body))
         group.open_posts = len(posts)
         self._open_groups += 1
         self._outbound.send_many(posts)
+
+    def _follow_up(self, group: _Group, index: int) -> tuple[str, str, pika.BasicProperties] | None:
+        """Address the copy of an item; one that cannot be copied is dead, by the broker's way."""
+        delivery, outcome = group.items[index]
+        address = _address(delivery, outcome)
+        if address is None or _header_bytes(address[2]) <= _MAX_HEADER_BYTES:
+            return address
+        error = PublishError("its headers cannot be copied: too large, or of types unknown here")
+        group.refused[index] = error
+        if not isinstance(outcome, Dead | Expired):
+            group.items[index] = (delivery, Dead(Reason.BAD_HEADER, error))
+        return None
 
     def post_settled(self, group: _Group) -> None:
         """Take note that the broker has answered for one post of a group."""

@@ -23,7 +23,7 @@ from leveret.worker.executor import Executor
 from leveret.worker.intake import Intake
 from leveret.worker.lane import LaneIntake, LaneWatch
 from leveret.worker.prefetch import PrefetchGovernor
-from leveret.worker.records import event_of, heartbeat, started
+from leveret.worker.records import describe, event_of, heartbeat, started
 from leveret.worker.settlement import Settler
 from leveret.worker.timelimit import TimeLimits
 from leveret.worker.workqueue import WorkQueue
@@ -427,4 +427,4 @@ def _log_transition(
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:500]}"
+    return f"{type(error).__name__}: {describe(error)[:500]}"
