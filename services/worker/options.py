@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from leveret.errors import ConfigurationError
@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str], settings: Settings) -> Options:
     parser.add_argument(
         "--http-port",
         type=_at_least(0),
-        default=int(os.environ.get("LEVERET_HTTP_PORT", "0")),
+        default=_port_of(os.environ),
         help="their port (default 0: none)",
     )
     found = parser.parse_args(arguments)
@@ -78,8 +78,10 @@ def parse(arguments: Sequence[str], settings: Settings) -> Options:
                 f"--queues names {queue!r}, which is not one of LEVERET_QUEUES "
                 f"({','.join(settings.queues)})"
             )
-    if not queues:
-        raise ConfigurationError("--queues names no queue")
+    if not queues or len(set(queues)) != len(queues):
+        raise ConfigurationError(
+            f"--queues names at least one queue, and each once, not {found.queues!r}"
+        )
     return Options(
         queues=queues,
         threads=found.threads,
@@ -89,6 +91,13 @@ def parse(arguments: Sequence[str], settings: Settings) -> Options:
         http_host=found.http_host,
         http_port=found.http_port,
     )
+
+
+def _port_of(environ: Mapping[str, str]) -> int:
+    text = environ.get("LEVERET_HTTP_PORT", "").strip() or "0"
+    if not text.isdigit() or int(text[:9]) > 65_535:
+        raise ConfigurationError(f"LEVERET_HTTP_PORT is {text!r}, not a port from 0 to 65535")
+    return int(text)
 
 
 def _at_least(low: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - argparse's own shape
