@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -36,13 +37,9 @@ def _queues(value: str) -> tuple[str, ...]:
 
 def _between(low: int, high: int) -> Callable[[str], int]:
     def read(value: str) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            number = low - 1
-        if not low <= number <= high:
+        if not value.isascii() or not value.isdigit() or not low <= int(value[:20]) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
-        return number
+        return int(value)
 
     return read
 
@@ -52,7 +49,7 @@ def _seconds(value: str) -> timedelta:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < 1e9:
+    if not 1e-6 <= seconds < 1e9:
         raise ValueError("a number of seconds above 0")
     return timedelta(seconds=seconds)
 
@@ -148,9 +145,22 @@ class Settings:
         return shown
 
 
+_PASSWORD = re.compile(r"(password|passwd|pwd|secret|token)=[^&\s]*", re.IGNORECASE)
+
+
 def _mask(url: str) -> str:
-    pieces = urlsplit(url)
+    """Write an address without its password, wherever that stands in it."""
+    url = _PASSWORD.sub(r"\1=***", url)
+    if "@" not in url:
+        return url
+    try:
+        pieces = urlsplit(url)
+        user = pieces.username
+    except ValueError:
+        user = None
+    if user is None or not pieces.netloc.count("@"):
+        return "***"  # an address that cannot be taken apart may have its password anywhere
     if pieces.password is None:
         return url
     where = pieces.netloc.rpartition("@")[2]
-    return urlunsplit(pieces._replace(netloc=f"{pieces.username}:***@{where}"))
+    return urlunsplit(pieces._replace(netloc=f"{user}:***@{where}"))

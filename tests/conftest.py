@@ -11,6 +11,7 @@ from compose.native.paths import Checkout
 from compose.native.postgres import PostgresServer
 from tests.support.brokers import PrivateBroker, SharedBroker, Vhost
 from tests.support.databases import temporary_database
+from tests.support.workers import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +46,14 @@ def fresh_vhost(shared_broker: SharedBroker) -> Iterator[Vhost]:
     made = shared_broker.create_vhost("fresh")
     yield made
     _remove(made)
+
+
+@pytest.fixture
+def worker(vhost: Vhost) -> Iterator[Rig]:
+    """Return a worker of this test's own, in this process: declare actors on it, then start it."""
+    rig = Rig(vhost)
+    yield rig
+    rig.close()
 
 
 @pytest.fixture

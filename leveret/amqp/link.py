@@ -143,7 +143,10 @@ def parse_urls(url: str, name: str) -> list[pika.URLParameters]:
     """Read one or more AMQP URLs; passwords never appear in the errors."""
     result = []
     for part in url.split(","):
-        pieces = urlsplit(part.strip())
+        try:
+            pieces = urlsplit(part.strip())
+        except ValueError:
+            raise ConfigurationError("LEVERET_AMQP_URL cannot be read; check its host") from None
         if pieces.scheme not in ("amqp", "amqps") or not pieces.hostname:
             raise ConfigurationError(
                 f"LEVERET_AMQP_URL must look like amqp://user:password@host:5672/vhost, "
@@ -151,8 +154,12 @@ def parse_urls(url: str, name: str) -> list[pika.URLParameters]:
             )
         try:
             parameters = pika.URLParameters(part.strip())
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"LEVERET_AMQP_URL cannot be read: {error}") from None
+        except (ValueError, TypeError):
+            # What pika says may quote a password that was not percent-encoded.
+            raise ConfigurationError(
+                "LEVERET_AMQP_URL cannot be read; write it as amqp://user:password@host:5672/vhost "
+                "with user, password and vhost percent-encoded, and check its parameters"
+            ) from None
         if "heartbeat" not in pieces.query:
             parameters.heartbeat = 10
         if "socket_timeout" not in pieces.query:

@@ -412,14 +412,23 @@ def due_at(now: float, delay: timedelta | float | None, at: datetime | None) -> 
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
     if seconds < 0:
         raise InvalidJob(Reason.BAD_PROPERTY, f"a delay must not be negative, not {delay!r}")
-    return None if seconds == 0 else datetime.fromtimestamp(now + seconds, UTC)
+    return None if seconds == 0 else _moment(now + seconds, "delay", delay)
+
+
+def _moment(seconds: float, name: str, value: object) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise InvalidJob(
+            Reason.BAD_PROPERTY, f"{name} leads to no date in the calendar: {value!r}"
+        ) from None
 
 
 def _expires_at(now: float, expires: timedelta | float | datetime | None) -> datetime | None:
     if expires is None or isinstance(expires, datetime):
         return expires
     seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-    return datetime.fromtimestamp(now + seconds, UTC)
+    return _moment(now + seconds, "expires", expires)
 
 
 def _on_asyncio_loop() -> bool:

@@ -31,6 +31,9 @@ _BROKERS_OWN = frozenset(
         "x-last-death-exchange",
         "x-last-death-queue",
         "x-last-death-reason",
+        # Further routing keys: the broker has honoured them when the original came in.
+        "CC",
+        "BCC",
     }
 )
 _MAX_HEADER_TEXT = 8_000
@@ -61,16 +64,28 @@ def delayed(delivery: Delivery, outcome: Retry | Snooze) -> tuple[str, str, pika
     """Address the copy that runs again later: exchange, routing key, properties."""
     job = delivery.job
     attempt = 1 if job is None else job.attempt
-    key = wheel.split_key(delivery.routing_key)[1]
-    headers: dict[str, Any] = {f"{PREFIX}due-at": format_time(now_plus(outcome.delay))}
     delay = min(outcome.delay, wheel.HORIZON)
+    headers: dict[str, Any] = {f"{PREFIX}due-at": format_time(now_plus(delay))}
     if isinstance(outcome, Retry):
         headers[f"{PREFIX}attempt"] = attempt + 1
         units = wheel.round_up(wheel.units_of(delay), significant=2)
     else:
         headers[f"{PREFIX}attempt"] = attempt
         units = wheel.units_of(delay)
-    return names.RETRY, f"{wheel.digits_of(units)}.{key}", _copy(delivery, headers)
+    return names.RETRY, f"{wheel.digits_of(units)}.{_way_back(delivery)}", _copy(delivery, headers)
+
+
+def _way_back(delivery: Delivery) -> str:
+    """Return the routing key that brings a job back to an actor's queue.
+
+    That is its own key where this is the usual one. Any other may be too long with the digits of
+    a delay in front, or refused to workers, or lead elsewhere: then the queue it came from.
+    """
+    key = wheel.split_key(delivery.routing_key)[1]
+    job = delivery.job
+    if job is None or key == f"{names.ANY_QUEUE}.{job.actor}":
+        return key
+    return f"{delivery.session.queue}.{job.actor}"
 
 
 def dead_letter(
@@ -89,12 +104,18 @@ def dead_letter(
         case Dead(reason, error):
             headers[f"{PREFIX}reason"] = str(reason)
             description = describe(error)
-            headers[f"{PREFIX}error"] = description["message"]
-            headers[f"{PREFIX}error-type"] = description["type"]
+            headers[f"{PREFIX}error"] = _utf8(description["message"])
+            headers[f"{PREFIX}error-type"] = _utf8(description["type"])
             if delivery.started_at is not None:
-                headers[f"{PREFIX}traceback"] = description["traceback"][-_MAX_HEADER_TEXT:]
+                text = description["traceback"][-_MAX_HEADER_TEXT:]
+                headers[f"{PREFIX}traceback"] = _utf8(text)
     headers[f"{PREFIX}attempt"] = 1 if delivery.job is None else delivery.job.attempt
     return names.DEAD, delivery.session.queue, _copy(delivery, headers)
+
+
+def _utf8(text: str) -> str:
+    """Escape what UTF-8 cannot write, such as half a character in the name of a file."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def suspect(delivery: Delivery, outcome: Quarantine) -> tuple[str, str, pika.BasicProperties]:

@@ -112,15 +112,23 @@ class Delivery(MessageProxy):
         self,
         session: Session,
         tag: int,
-        routing_key: str,
+        routing_key: str | bytes,
         properties: pika.BasicProperties,
         body: bytes,
+        *,
+        redelivered: bool = False,
     ) -> None:
         self.session = session
         self.tag = tag
-        self.routing_key = routing_key
+        #: As text: what is not UTF-8 in it is escaped.
+        self.routing_key = (
+            routing_key
+            if isinstance(routing_key, str)
+            else routing_key.decode(errors="backslashreplace")
+        )
         self.properties = properties
         self.body = body
+        self._redelivered = redelivered
         #: The job, once it is read.
         self.job: Job | None = None
         #: Arguments as the actor gets them.
@@ -136,6 +144,17 @@ class Delivery(MessageProxy):
         self.failed = False
         self._exception: BaseException | None = None
         self._proxied: dramatiq.Message[Any] | None = None
+
+    @property
+    def unsuccessful(self) -> int:
+        """How often the broker has delivered it before.
+
+        Only a redelivery's count is the broker's own; on a first delivery, a publisher wrote it.
+        """
+        if not self._redelivered or not self.properties.headers:
+            return 0
+        count = self.properties.headers.get("x-delivery-count", 0)
+        return count if isinstance(count, int) and count > 0 else 0
 
     @property
     def label(self) -> str:

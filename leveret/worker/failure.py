@@ -10,7 +10,7 @@ import linecache
 from collections.abc import Iterator
 from types import TracebackType
 
-__all__ = ["describe", "frames_of", "kind_of"]
+__all__ = ["describe", "frames_of", "kind_of", "message_of"]
 
 _MAX_MESSAGE = 2_000
 _MAX_FRAMES = 40

@@ -103,11 +103,8 @@ class Intake:
         The broker counts every unsuccessful delivery. Those that ended because this process lost
         its connection, and lived, are not the message's fault and are taken off.
         """
-        headers = delivery.properties.headers
-        count = headers.get("x-delivery-count", 0) if headers else 0
-        if not count or not isinstance(count, int):
-            return 0
-        return max(0, count - self._interrupted.get(delivery.label, 0))
+        count = delivery.unsuccessful
+        return max(0, count - self._interrupted.get(delivery.label, 0)) if count else 0
 
     # ----------------------------------------------------------------------------- the callbacks
 
@@ -145,7 +142,14 @@ class Intake:
         channel = session.channel
 
         def deliver(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            delivery = Delivery(session, method.delivery_tag, method.routing_key, properties, body)
+            delivery = Delivery(
+                session,
+                method.delivery_tag,
+                method.routing_key,
+                properties,
+                body,
+                redelivered=method.redelivered,
+            )
             session.held[method.delivery_tag] = delivery
             self._on_delivery(delivery)
 

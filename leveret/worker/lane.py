@@ -78,10 +78,7 @@ class LaneIntake:
 
     def charged(self, delivery: Delivery) -> int:
         """Count the deaths since the suspect came to the lane."""
-        headers = delivery.properties.headers or {}
-        count = headers.get("x-delivery-count", 0)
-        survived = delivery.label in self._survived
-        return max(0, count - survived) if isinstance(count, int) else 0
+        return max(0, delivery.unsuccessful - (delivery.label in self._survived))
 
     def _up(self, connection: Connection) -> None:
         self._connection = connection
@@ -128,7 +125,14 @@ class LaneIntake:
         def got(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
             headers = properties.headers or {}
             key = headers.get(f"{PREFIX}routing-key", method.routing_key)
-            delivery = Delivery(session, method.delivery_tag, str(key), properties, body)
+            delivery = Delivery(
+                session,
+                method.delivery_tag,
+                str(key),
+                properties,
+                body,
+                redelivered=method.redelivered,
+            )
             session.held[method.delivery_tag] = delivery
             self.last_busy = time.monotonic()
             self._on_delivery(delivery)

@@ -213,26 +213,35 @@ class Settler:
     def _publish(self, group: _Group) -> None:
         now = time.time()
         notes, self._notes = self._notes, []
+        addresses = [self._follow_up(group, index) for index in range(len(group.items))]
         records = [encode_record(delivery, outcome, now) for delivery, outcome in group.items]
         if not records and not notes:
             return
         posts: list[Post] = [
             _Record(self, group, encode_group(self._worker_id, [*notes, *records]))
         ]
-        for index, (delivery, outcome) in enumerate(group.items):
-            address = _address(delivery, outcome)
-            if address is None:
-                continue
-            if isinstance(delivery.properties, Unreadable):
-                group.refused[index] = PublishError("a copy would lose headers that are unreadable")
-            elif _header_bytes(address[2]) > _MAX_HEADER_BYTES:
-                group.refused[index] = PublishError("the headers are too large to add to them")
-            else:
-                posts.append(_Copy(self, group, index, address, delivery.body))
+        for index, address in enumerate(addresses):
+            if address is not None:
+                posts.append(_Copy(self, group, index, address, group.items[index][0].body))
         group.open_posts = len(posts)
         self._open_groups += 1
         self._open_items += len(group.items)
         self._outbound.send_many(posts)
+
+    def _follow_up(self, group: _Group, index: int) -> tuple[str, str, pika.BasicProperties] | None:
+        """Address the copy of an item; one that cannot be copied is dead, by the broker's way."""
+        delivery, outcome = group.items[index]
+        address = _address(delivery, outcome)
+        if address is None or (
+            _header_bytes(address[2]) <= _MAX_HEADER_BYTES
+            and not isinstance(delivery.properties, Unreadable)
+        ):
+            return address
+        error = PublishError("its headers cannot be copied: unreadable, or too large to add to")
+        group.refused[index] = error
+        if not isinstance(outcome, Dead | Expired):
+            group.items[index] = (delivery, Dead(Reason.BAD_HEADER, error))
+        return None
 
     def post_settled(self, group: _Group) -> None:
         """Take note that the broker has answered for one post of a group."""

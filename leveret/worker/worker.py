@@ -22,6 +22,7 @@ from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, job_time
 from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
 from leveret.publisher import Publisher
 from leveret.worker.executor import Executor
+from leveret.worker.failure import message_of
 from leveret.worker.intake import Intake
 from leveret.worker.lane import LaneIntake, LaneWatch
 from leveret.worker.prefetch import PrefetchGovernor
@@ -461,4 +462,4 @@ def _log_transition(
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:500]}"
+    return f"{type(error).__name__}: {message_of(error)[:500]}"
