@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from compose.demo.broker import VHOST, DemoBroker
 from compose.demo.errors import DemoError
 from compose.demo.flights import counts_by_day, draw_charts, write_parquet
 from compose.demo.mailbox import Mailbox
-from compose.demo.plan import Plan
+from compose.demo.plan import Kind, Plan
 from compose.demo.pool import Pools
 from compose.demo.receiver import TEMPERS, Receiver
 from compose.demo.recorder import Recorder
@@ -44,6 +45,7 @@ _WIDTH_WITHOUT_TERMINAL = 120
 def main() -> int:
     """Run the demonstration; return its exit status."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, _interrupt)
     checkout = Checkout.here()
     try:
         with _alone(checkout):
@@ -54,6 +56,10 @@ def main() -> int:
     except KeyboardInterrupt:
         print("demo: broken off; its workers have been ended", file=sys.stderr)
         return 130
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _arguments() -> argparse.Namespace:
@@ -122,9 +128,12 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
             url=broker.url("publisher"),
             recorder=recorder,
             pools=pools,
-            receiver=receiver,
             view=view,
             state=state,
+        )
+        view.step(
+            f"{sum(plan.days.values()):,} flights, {sum(map(plan.count, Kind))} jobs, "
+            "some of which go wrong"
         )
         in_time = scenario.run(timeout_seconds=arguments.timeout)
         deaths = pools.deaths()

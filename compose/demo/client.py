@@ -16,7 +16,7 @@ __all__ = ["publish"]
 
 def publish(url: str, messages: Iterable[Planned]) -> list[str]:
     """Publish messages with confirms; return the ids that the broker has confirmed."""
-    connection = pika.BlockingConnection(pika.URLParameters(url.split(",")[0]))
+    connection = pika.BlockingConnection(pika.URLParameters(url.split(",", maxsplit=1)[0]))
     try:
         channel = connection.channel()
         channel.confirm_delivery()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import secrets
 import ssl
 from email import message_from_bytes
@@ -13,6 +14,8 @@ from typing import Any
 import trustme
 from aiosmtpd import smtp
 from aiosmtpd.controller import Controller
+
+from compose.native import ports
 
 __all__ = ["Mailbox"]
 
@@ -30,7 +33,7 @@ class Mailbox:
         self.ca_file = private / "mail-ca.pem"
         authority.cert_pem.write_to_path(self.ca_file)
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("localhost").configure_cert(tls)
+        authority.issue_cert(ports.HOST).configure_cert(tls)
         self._password = secrets.token_urlsafe(16)
         #: Subjects by Message-ID: the same mail twice is one.
         self.subjects: dict[str, str] = {}
@@ -40,6 +43,8 @@ class Mailbox:
 
     def start(self) -> None:
         """Begin to take mails."""
+        # It warns, at every login, of a property that it sets itself.
+        logging.getLogger("mail.log").setLevel(logging.ERROR)
         self._server.start()
 
     def stop(self) -> None:
@@ -49,7 +54,7 @@ class Mailbox:
     @property
     def url(self) -> str:
         """What ``LEVERET_SMTP_URL`` has to be; it holds the password."""
-        return f"smtp://{_USER}:{self._password}@localhost:{self._server.port}"
+        return f"smtp://{_USER}:{self._password}@{ports.HOST}:{self._server.port}"
 
     def may_enter(self, login: bytes, password: bytes) -> bool:
         """Tell whether this login is the right one."""
@@ -73,7 +78,7 @@ class _Server(Controller):
     def __init__(self, mailbox: Mailbox, tls: ssl.SSLContext) -> None:
         self._mailbox = mailbox
         self._tls = tls
-        super().__init__(mailbox, hostname="localhost", port=0)
+        super().__init__(mailbox, hostname=ports.HOST, port=ports.choose())
 
     def factory(self) -> smtp.SMTP:
         """Make one session."""
@@ -91,8 +96,3 @@ class _Server(Controller):
     ) -> smtp.AuthResult:
         right = self._mailbox.may_enter(data.login, data.password)
         return smtp.AuthResult(success=right, handled=right)
-
-    def _trigger_server(self) -> None:
-        """Find the real port before the controller connects to it."""
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()  # type: ignore[no-untyped-call]

@@ -25,15 +25,15 @@ _MEASURES = ["count", "mean:dep_delay", "median:arr_delay", "p95:arr_delay", "su
 
 
 class Kind(Enum):
-    """A kind of work: what it is called, and which client publishes it."""
+    """A kind of work: what it is called, in short, and which client publishes it."""
 
-    DAY = ("summaries of a day", "SDK")
-    YEAR = ("report of the year", "SDK")
-    REPORT = ("reports of a month", "SDK")
-    MAIL = ("mails", "SDK")
-    WEBHOOK = ("webhooks", "SDK")
-    IMAGE = ("pictures", "plain AMQP")
-    ODD = ("messages gone wrong", "plain AMQP")
+    DAY = ("summaries of a day", "days", "SDK")
+    YEAR = ("report of the year", "year", "SDK")
+    REPORT = ("reports of a month", "months", "SDK")
+    MAIL = ("mails", "mails", "SDK")
+    WEBHOOK = ("webhooks", "webhooks", "SDK")
+    IMAGE = ("pictures", "pictures", "plain AMQP")
+    ODD = ("messages gone wrong", "wrong", "plain AMQP")
 
     @property
     def label(self) -> str:
@@ -41,9 +41,14 @@ class Kind(Enum):
         return self.value[0]
 
     @property
+    def word(self) -> str:
+        """How it is called where room is short."""
+        return self.value[1]
+
+    @property
     def client(self) -> str:
         """Which client publishes it."""
-        return self.value[1]
+        return self.value[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,8 @@ class Planned:
     #: The actor's name; for a message gone wrong, the one that it claims.
     actor: str
     arguments: Mapping[str, Any]
+    #: The pool that runs it; None for the one that its actor is declared for.
+    queue: str | None = None
     #: The routing key and the bytes, where a plain client decides them.
     key: str = ""
     body: bytes = b""
@@ -133,12 +140,16 @@ class Plan:
         )
 
     def report(self, month: int) -> Planned:
-        """Return the report of a month whose days have all been summed up."""
+        """Return the report of a month whose days have all been summed up.
+
+        It names another pool than its actor does, so that it need not wait behind the days.
+        """
         return self._job(
             Kind.REPORT,
             f"report-2013-{month:02}",
             title=f"report of 2013-{month:02}",
             actor="report.generate",
+            queue="default",
             query="flights/carriers_of_month",
             source="flights",
             parameters={"month": month},
@@ -200,10 +211,17 @@ class Plan:
     def odd(self) -> Iterator[Planned]:
         """Yield the messages that cannot end well."""
         wrong = (
-            ("crash", "kills its worker process", "demo.crash", "any", b"{}", Reason.WORKER_KILLED),
+            (
+                "crash",
+                "a job that kills its worker",
+                "demo.crash",
+                "any",
+                b"{}",
+                Reason.WORKER_KILLED,
+            ),
             (
                 "malformed",
-                "malformed JSON",
+                "a malformed message",
                 "image.resize",
                 "any",
                 b'{"image": "charts/2013-01.jpg", "sizes": [',
@@ -211,7 +229,7 @@ class Plan:
             ),
             (
                 "unknown",
-                "names an actor that nobody has",
+                "a message for an unknown actor",
                 "flights.predict",
                 "bulk",
                 b'{"day": "2014-01-01"}',
@@ -219,7 +237,7 @@ class Plan:
             ),
             (
                 "unroutable",
-                "names no queue, and an actor that nobody has",
+                "a message that no queue wants",
                 "flights.predict",
                 "any",
                 b'{"day": "2014-01-01"}',
@@ -246,6 +264,7 @@ class Plan:
         title: str,
         actor: str,
         dead_as: str | None = None,
+        queue: str | None = None,
         **arguments: Any,
     ) -> Planned:
         return Planned(
@@ -254,5 +273,6 @@ class Plan:
             title=title,
             actor=actor,
             arguments=arguments,
+            queue=queue,
             dead_as=dead_as,
         )

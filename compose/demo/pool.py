@@ -27,7 +27,7 @@ __all__ = ["Pools"]
 
 #: Each pool's options, by its name.
 POOLS = {
-    "bulk": ["--queues", "bulk", "--processes", "2", "--threads", "4"],
+    "bulk": ["--queues", "bulk", "--processes", "2", "--threads", "2"],
     "other": ["--queues", "critical,default,scheduled", "--processes", "1", "--threads", "4"],
 }
 _GRACE_SECONDS = 8.0
@@ -82,9 +82,8 @@ class Pools:
         """Return what the launchers have logged about worker processes that died."""
         found = []
         for name in POOLS:
-            for line in self._file(name).read_text(errors="replace").splitlines():
-                if line.startswith("{") and '"worker.child_died"' in line:
-                    found.append(json.loads(line))
+            lines = self._file(name).read_text(errors="replace").splitlines()
+            found += [json.loads(line) for line in lines if '"worker.child_died"' in line]
         return found
 
     def _file(self, name: str) -> Path:

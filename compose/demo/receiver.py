@@ -25,12 +25,14 @@ from typing import Any
 __all__ = ["TEMPERS", "Delivery", "Receiver"]
 
 #: What each receiver answers, attempt by attempt; the last answer is repeated.
-TEMPERS: dict[str, list[tuple[int, int | None]]] = {
-    "steady": [(200, None)],
-    "deploying": [(503, 1), (503, 1), (200, None)],
-    "busy": [(429, 2), (200, None)],
-    "closed": [(410, None)],
+TEMPERS: dict[str, list[tuple[int, int | None, str]]] = {
+    "steady": [(200, None, "thanks")],
+    "deploying": [(503, 1, "deploying"), (503, 1, "still deploying"), (200, None, "thanks")],
+    "busy": [(429, 2, "too busy"), (200, None, "thanks")],
+    "closed": [(410, None, "moved away")],
 }
+#: A status, the ``Retry-After`` in seconds, and what is said with it.
+Answer = tuple[int, int | None, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +73,22 @@ class Receiver:
         """Return where webhooks for this receiver go."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/{receiver}"
 
-    def answer(self, receiver: str, headers: Any, body: bytes) -> tuple[int, int | None]:
-        """Take a request in; return the status and the ``Retry-After`` of the answer."""
+    def answer(self, receiver: str, headers: Any, body: bytes) -> Answer:
+        """Take a request in; return the answer."""
         job = str(headers.get("webhook-id", ""))
         with self._lock:
-            answers = TEMPERS.get(receiver, [(404, None)])
-            status, wait = answers[min(self._attempts[job], len(answers) - 1)]
+            answers: list[Answer] = TEMPERS.get(receiver, [(404, None, "nobody here")])
+            status, wait, said = answers[min(self._attempts[job], len(answers) - 1)]
             self._attempts[job] += 1
             signed = self._is_signed(headers, body)
             if not signed:
-                status, wait = 401, None
+                status, wait, said = 401, None, "not signed"
             found = Delivery(job=job, receiver=receiver, signed=signed, status=status)
             self.deliveries.append(found)
             line = {"job": job, "receiver": receiver, "status": status, "body": body.decode()}
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-        return status, wait
+        return status, wait, said
 
     def _is_signed(self, headers: Any, body: bytes) -> bool:
         signed = f"{headers.get('webhook-id')}.{headers.get('webhook-timestamp')}.".encode() + body
@@ -101,12 +103,13 @@ def _server(receiver: Receiver) -> ThreadingHTTPServer:
         def do_POST(self) -> None:
             """Take a webhook."""
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            status, wait = receiver.answer(self.path.strip("/"), self.headers, body)
+            status, wait, said = receiver.answer(self.path.strip("/"), self.headers, body)
             self.send_response(status)
             if wait is not None:
                 self.send_header("Retry-After", str(wait))
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said.encode())
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """Keep requests off the terminal."""

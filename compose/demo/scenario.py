@@ -17,7 +17,6 @@ from leveret import Job, Publisher
 
 if TYPE_CHECKING:
     from compose.demo.pool import Pools
-    from compose.demo.receiver import Receiver
     from compose.demo.recorder import Recorder
     from compose.demo.view import View
 
@@ -64,7 +63,6 @@ class Scenario:
         url: str,
         recorder: Recorder,
         pools: Pools,
-        receiver: Receiver,
         view: View,
         state: State,
     ) -> None:
@@ -72,11 +70,10 @@ class Scenario:
         self._url = url
         self._recorder = recorder
         self._pools = pools
-        self._receiver = receiver
         self._view = view
         self._state = state
         state.counts.update({kind: Count(plan.count(kind)) for kind in Kind})
-        self._days_left: dict[int, int] = {month: 0 for month in plan.months}
+        self._days_left: dict[int, int] = dict.fromkeys(plan.months, 0)
         for month, _ in plan.days:
             self._days_left[month] += 1
         self.book = Book(plan.run)
@@ -118,7 +115,12 @@ class Scenario:
         if not wanted:
             return
         publisher.publish_many(
-            Job(actor=planned.actor, arguments=planned.arguments, id=planned.id)
+            Job(
+                actor=planned.actor,
+                arguments=planned.arguments,
+                id=planned.id,
+                queue=planned.queue,
+            )
             for planned in wanted.values()
         )
         for planned in wanted.values():
@@ -189,7 +191,7 @@ class Scenario:
 
     def _retry(self, planned: Planned, record: Record) -> str:
         wait = max(0.0, (record.due_at or 0.0) - time.time())
-        return f"{planned.title}: {_brief(record.error)}; again in {wait:.1f} s"
+        return f"{planned.title}: {_brief(record.error)}, again in {wait:.0f} s"
 
     def _refresh(self) -> None:
         now = time.time()
@@ -203,5 +205,5 @@ class Scenario:
 
 
 def _brief(error: str | None) -> str:
-    text = (error or "failed").partition(": ''")[0]
+    text = (error or "failed").removeprefix("127.0.0.1 answered ")
     return text if len(text) <= 60 else text[:59] + "…"

@@ -30,15 +30,14 @@ def print_summary(
     places: Sequence[tuple[str, Path | str]],
 ) -> None:
     """Print the table of the jobs, the dead letters, what was checked, and where things lie."""
-    for part in (_jobs(found), _letters(found), _statements(statements), _places(places)):
-        console.print()
-        console.print(Padding(part, (0, 2)))
+    for part in (_jobs(found), _letters(found), _statements(statements), Text(), _places(places)):
+        console.print(Padding(part, (0, 2), expand=False))
     console.print()
     good = all(statement.holds for statement in statements)
     verdict = Text("Everything adds up" if good else "It does not add up")
     verdict.stylize("bold green" if good else "bold red")
     verdict.append(f", after {state.seconds:.1f} s.", style="not bold")
-    console.print(Padding(verdict, (0, 2)))
+    console.print(Padding(verdict, (0, 2), expand=False))
 
 
 def _table() -> Table:

@@ -80,7 +80,8 @@ def _sum(found: Evidence) -> Check:
     succeeded = {job for job, story in stories.items() if story.outcome == "succeeded"}
     dead = {job for job, story in stories.items() if story.is_dead}
     text = (
-        f"{len(found.published)} published = {len(succeeded)} succeeded + {len(dead)} dead, by id"
+        f"{len(found.published)} published = {len(succeeded)} succeeded + {len(dead)} dead, "
+        "id by id, from leveret.ledger and the dead-letter queues"
     )
     twice = sorted(succeeded & dead) + found.book.contradictions
     if twice:

@@ -7,7 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -71,11 +71,11 @@ class PlainView:
             return
         self._next = time.monotonic() + _LINE_SECONDS
         parts = [
-            f"{kind.label} {count.succeeded + count.dead}/{count.total}"
+            f"{kind.word} {count.succeeded + count.dead}/{count.total}"
             for kind, count in state.counts.items()
         ]
         waiting = sum(state.waiting.values())
-        self._print(f"{', '.join(parts)}; waiting {waiting}, for a retry {state.in_wheel}")
+        self._print(f"{', '.join(parts)}; {waiting} wait, {state.in_wheel} for a retry")
 
     def _print(self, text: str) -> None:
         print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
@@ -126,7 +126,7 @@ class LiveView:
             Text(self._title, style="bold"),
             Text(f"{time.monotonic() - self._began:.1f} s", style="dim"),
         )
-        parts = [head, Text(self._step, style="dim")]
+        parts: list[RenderableType] = [head, Text(self._step, style="dim")]
         if self._state is not None:
             parts += [Text(), _bars(self._state), Text(), _queues(self._state)]
         parts += [Text(), self._latest()]
@@ -147,7 +147,7 @@ def _bars(state: State) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(width=_BAR_WIDTH)
-    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True, min_width=len("365 / 365"))
     table.add_column(no_wrap=True)
     for kind in Kind:
         count = state.counts[kind]
