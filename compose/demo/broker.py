@@ -70,7 +70,10 @@ class DemoBroker:
                 management.create_vhost(VHOST)
                 grant(management, VHOST)
         except ManagementError as error:
-            raise DemoError(f"cannot create the virtual host {VHOST!r}: {error}") from error
+            raise DemoError(
+                f"cannot create the virtual host {VHOST!r}: {error} Does the stack run? "
+                "`make demo` starts it"
+            ) from error
         self._apply_topology()
         self._empty()
 

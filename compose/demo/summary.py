@@ -30,8 +30,8 @@ def print_summary(
     places: Sequence[tuple[str, Path | str]],
 ) -> None:
     """Print the table of the jobs, the dead letters, what was checked, and where things lie."""
-    for part in (_jobs(found), _letters(found), _statements(statements), Text(), _places(places)):
-        console.print(Padding(part, (0, 2), expand=False))
+    for part in (_jobs(found), _letters(found), _statements(statements), None, _places(places)):
+        console.print() if part is None else console.print(Padding(part, (0, 2), expand=False))
     console.print()
     good = all(statement.holds for statement in statements)
     verdict = Text("Everything adds up" if good else "It does not add up")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+import pytest
 from PIL import Image
 
 from compose.native import processes
@@ -52,6 +53,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
     raise AssertionError(f"it never said {text!r}: {''.join(said)}")
 
 
+@pytest.mark.timeout(240)
 def test_every_job_is_accounted_for_also_after_a_run_that_was_killed(checkout: Checkout):
     """What a killed run leaves behind, workers and jobs, does not confuse the next."""
     killed = start(days=365)
@@ -67,7 +69,7 @@ def test_every_job_is_accounted_for_also_after_a_run_that_was_killed(checkout: C
     try:
         wait_for(run, "starting workers")
         second = start(days=1)
-        said, _ = second.communicate(timeout=20)
+        said, _ = second.communicate(timeout=60)
         assert second.returncode == 2
         assert "another demonstration of this checkout is running" in said
         output, _ = run.communicate(timeout=100)
