@@ -34,7 +34,7 @@ status: $(DEMO) ## Tell what of the stack runs
 
 .PHONY: demo
 demo: up ## Run the main job on real input: a year of flights, reports, mails, failures
-	@$(BIN)/python -m demo $(ARGS)
+	@$(BIN)/python -m compose.demo $(ARGS)
 
 .PHONY: test
 test: $(DEV) up ## Run all tests, in parallel, on the stack (ARGS="…" goes to pytest)

@@ -37,6 +37,8 @@ VHOST = "leveret"
 #: The broker's administrator: it makes vhosts and users, and does none of the processes' work.
 OWNER = "owner"
 DATABASE = "leveret"
+#: How long workers of a demonstration that was broken off may take to drain.
+_DEMO_GRACE_SECONDS = 8.0
 #: The roles whose processes use PostgreSQL.
 _DATABASE_ROLES = ("admin", "publisher", "relay", "worker", "recorder", "api")
 
@@ -98,7 +100,9 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything of this checkout; return when no process is left."""
-        ours = [*self.worker.processes(), *self.node.processes()]
+        demo = self.checkout.demo_mark
+        ours = [*self.worker.processes(), *processes.marked(demo), *self.node.processes()]
+        processes.end(demo, grace_seconds=_DEMO_GRACE_SECONDS)
         self.worker.stop()
         with ThreadPoolExecutor(max_workers=2) as pool:
             stopping = pool.submit(self.node.stop), pool.submit(self.postgres.stop)
