@@ -31,6 +31,8 @@ class Observed:
         self._lock = threading.Lock()
         self._runs: list[dict[str, Any]] = []
         self._records: list[dict[str, Any]] = []
+        #: Texts with which the actor fails.
+        self.failing: set[str] = set()
         self.broker = LeveretBroker()
 
         @leveret.actor("email.send", broker=self.broker)
@@ -39,6 +41,8 @@ class Observed:
             run = {"job": job, "at": time.time(), "to": to, "subject": subject, "text": text}
             with self._lock:
                 self._runs.append(run)
+            if text in self.failing:
+                raise ConnectionError(f"no mail server for {text!r}")
             return text
 
     def runs(self, text: str, count: int, timeout: float = 30) -> list[dict[str, Any]]:
