@@ -134,7 +134,12 @@ def test_the_quickstart_of_the_readme_does_what_it_shows(fresh_vhost, tmp_path):
         text = (tmp_path / "worker.log").read_text
         wait_until(lambda: text().count("job.succeeded") == 2, timeout=40, what="two greetings")
         wait_until(lambda: "bad-arguments" in text(), what="the dead letter")
+        (tmp_path / "publish.py").write_text(README["publish.py"])
+        run([sys.executable, "publish.py"], tmp_path, LEVERET_AMQP_URL=publisher)
+        wait_until(lambda: text().count("job.succeeded") == 3, timeout=40, what="the third")
     finally:
         worker.terminate()
         worker.wait(60)
-    assert (tmp_path / "greetings.txt").read_text() == "Hello, Ada!\nHello, Grace!\n"
+    assert (tmp_path / "greetings.txt").read_text() == (
+        "Hello, Ada!\nHello, Grace!\nHello, Marie!\n"
+    )

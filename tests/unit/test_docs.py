@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -167,6 +170,24 @@ def test_the_readme_names_targets_that_exist():
     for page in ("README.md", "CONTRIBUTING.md"):
         named = set(re.findall(r"(?:^ *|`)make ([a-z-]+)", (ROOT / page).read_text(), re.MULTILINE))
         assert named <= targets, page
+
+
+PROOFS = re.findall(r'`make test ARGS="([^"]+)"`', (ROOT / "README.md").read_text())
+
+
+@pytest.mark.parametrize("arguments", PROOFS)
+def test_the_proofs_in_the_readme_are_tests(arguments):
+    """What the README calls a proof selects tests of this tree."""
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0"]
+    done = subprocess.run(
+        [*collect, *shlex.split(arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_the_readme_knows_every_supported_python():
