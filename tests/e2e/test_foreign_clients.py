@@ -18,6 +18,7 @@ from leveret import names
 from tests.support import clients
 from tests.support.observed import Observed, observing_worker
 from tests.support.pages import blocks
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -188,3 +189,36 @@ def test_a_job_for_an_unknown_actor_is_kept_as_unroutable(clients_vhost):
         method, _, body = connection.channel().basic_get(names.UNROUTABLE, auto_ack=True)
     assert method is not None
     assert (method.routing_key, body) == ("any.nobody.knows", b'{"a": 1}')
+
+
+def test_an_expiration_never_makes_a_delayed_job_run_early(clients_vhost, observed):
+    """The page says so: it comes out of the wheel early, and is dead as `expired`."""
+    with pika.BlockingConnection(pika.URLParameters(clients_vhost.url("publisher"))) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(
+            names.DELAY,
+            "0.0.0.0.2.0.0.any.email.send",
+            b'{"to": "a", "subject": "b", "text": "too early"}',
+            pika.BasicProperties(message_id="early", type="email.send", expiration="100"),
+        )
+    record = observed.outcome("early")
+    assert (record["event"], record["reason"]) == ("expired", "expired")
+
+
+def test_an_expiration_in_a_work_queue_leaves_a_dead_letter(vhost):
+    """The page says so: it is the broker's own, with `x-death` in place of our headers."""
+    with pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        properties = pika.BasicProperties(message_id="late", expiration="50")
+        channel.basic_publish(names.JOBS, "scheduled.email.send", b'{"a": 1}', properties)
+
+        def dead_letter():
+            method, found, body = channel.basic_get(names.dead_queue("scheduled"), auto_ack=True)
+            return None if method is None else (found, body)
+
+        found, body = wait_until(dead_letter, what="a dead letter")
+    assert (found.message_id, body) == ("late", b'{"a": 1}')
+    assert found.headers["x-death"][0]["reason"] == "expired"
+    assert not [name for name in found.headers if name.startswith("x-leveret-")]
