@@ -107,7 +107,7 @@ def test_plain_pika_publishes_jobs_that_run(run, observed):
 
 def test_node_publishes_jobs_that_run(run, observed):
     """Node, with amqplib's confirm channel."""
-    modules = clients.npm(["amqplib@2"])
+    modules = clients.npm("amqplib@2")
     began = time.time()
     printed = run("publish.js", ["node", "publish.js"], {"NODE_PATH": str(modules)})
     check(observed, printed, "From Node", began)

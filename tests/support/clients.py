@@ -35,19 +35,21 @@ def need(commands: Sequence[str], packages: Sequence[str], purpose: str) -> None
         pytest.skip(str(error))
 
 
-def npm(packages: Sequence[str]) -> Path:
-    """Install npm packages into build/npm, unless they are there; return its node_modules."""
-    need(["node", "npm"], ["nodejs", "npm"], "the Node example")
-    folder = ROOT / "build" / "npm"
+def npm(package: str) -> Path:
+    """Install an npm package (`amqplib@2`) below build/npm; return the node_modules it is in."""
+    need(["node", "npm"], ["nodejs", "npm"], "what npm packages do in tests")
+    name = package.rpartition("@")[0]
+    # A folder for each: npm removes what it was not asked for, and tests run in parallel.
+    folder = ROOT / "build" / "npm" / name.replace("/", "-").removeprefix("@")
     modules = folder / "node_modules"
-    if any(not (modules / package.rpartition("@")[0]).exists() for package in packages):
+    if not (modules / name / "package.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         argv = ["npm", "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund"]
         done = subprocess.run(
-            [*argv, *packages], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+            [*argv, package], cwd=folder, capture_output=True, text=True, timeout=110, check=False
         )
         if done.returncode:
-            reason = f"npm cannot install {', '.join(packages)}: {done.stderr[-500:]}"
+            reason = f"npm cannot install {package}: {done.stderr[-500:]}"
             if os.geteuid() == 0:
                 pytest.fail(reason)
             pytest.skip(reason)
