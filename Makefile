@@ -58,6 +58,10 @@ types: $(DEV) ## Check types
 imports: $(DEV) ## Check which folder imports which
 	@$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(DEV) ## Write the generated pages of docs/reference anew
+	@$(BIN)/python -m docs.generate
+
 .PHONY: wheel
 wheel: $(DEV) ## Build the wheel into dist/, and try it in an empty environment
 	@$(BIN)/python .ci/check_wheel.py

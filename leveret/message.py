@@ -336,23 +336,50 @@ class Header:
     write: Callable[[Any], Any] = _same
     default: object = None
     description: str = ""
+    #: What it looks like on the wire, as JSON Schema.
+    schema: Mapping[str, object] = field(default_factory=dict)
 
+
+_TIME = {"type": "string", "format": "date-time"}
+_KEY = {"type": "string", "minLength": 1, "maxLength": 255}
 
 #: The headers of the contract, without their prefix ``x-leveret-``.
 HEADERS: Mapping[str, Header] = {
-    "attempt": Header("attempt", _whole(1, 100_000), default=1, description="1 for the first run"),
-    "max-retries": Header(
-        "max_retries", _whole(0, 1000), description="replaces the actor's own limit"
+    "attempt": Header(
+        "attempt",
+        _whole(1, 100_000),
+        default=1,
+        description="1 for the first run",
+        schema={"type": "integer", "minimum": 1, "maximum": 100_000, "default": 1},
     ),
-    "due-at": Header("due_at", _read_time, format_time, description="when it was wanted"),
+    "max-retries": Header(
+        "max_retries",
+        _whole(0, 1000),
+        description="replaces the actor's own limit",
+        schema={"type": "integer", "minimum": 0, "maximum": 1000},
+    ),
+    "due-at": Header(
+        "due_at", _read_time, format_time, description="when it was wanted", schema=_TIME
+    ),
     "expires-at": Header(
-        "expires_at", _read_time, format_time, description="not to be started after this time"
+        "expires_at",
+        _read_time,
+        format_time,
+        description="not to be started after this time",
+        schema=_TIME,
     ),
     "idempotency-key": Header(
-        "idempotency_key", _text, description="jobs of one actor with the same key are one effect"
+        "idempotency_key",
+        _text,
+        description="jobs of one actor with the same key are one effect",
+        schema=_KEY,
     ),
     "once": Header(
-        "once", _flag, default=False, description="its database effects happen once (needs a claim)"
+        "once",
+        _flag,
+        default=False,
+        description="its database effects happen once (needs a claim)",
+        schema={"type": "boolean", "default": False},
     ),
 }
 _WIRE_HEADERS = {PREFIX + name: header for name, header in HEADERS.items()}
