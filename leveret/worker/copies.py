@@ -14,11 +14,11 @@ import pika
 
 from leveret import names, wheel
 from leveret.message import PERSISTENT, PREFIX, format_time, now_plus
-from leveret.outcome import Dead, Expired, Quarantine, Retry, Snooze
+from leveret.outcome import Dead, Expired, Quarantine, Retry, Returned, Snooze
 from leveret.worker.delivery import Delivery
 from leveret.worker.failure import describe
 
-__all__ = ["dead_letter", "delayed", "suspect"]
+__all__ = ["KILLS_HEADER", "dead_letter", "delayed", "returned", "suspect"]
 
 _BROKERS_OWN = frozenset(
     {
@@ -37,6 +37,8 @@ _BROKERS_OWN = frozenset(
     }
 )
 _MAX_HEADER_TEXT = 8_000
+#: Deaths of workers that a copy's original was charged with.
+KILLS_HEADER = f"{PREFIX}kills"
 
 
 def _copy(delivery: Delivery, headers: dict[str, Any]) -> pika.BasicProperties:
@@ -118,10 +120,19 @@ def _utf8(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def returned(delivery: Delivery, outcome: Returned) -> tuple[str, str, pika.BasicProperties]:
+    """Address the copy that goes back to its queue: through the wheel, with a delay of nothing."""
+    headers: dict[str, Any] = {}
+    if outcome.kills:
+        headers[KILLS_HEADER] = outcome.kills
+    key = f"{wheel.digits_of(0)}.{wheel.split_key(delivery.routing_key)[1]}"
+    return names.RETRY, key, _copy(delivery, headers)
+
+
 def suspect(delivery: Delivery, outcome: Quarantine) -> tuple[str, str, pika.BasicProperties]:
     """Address the copy that runs alone."""
     headers = {
-        f"{PREFIX}kills": outcome.kills,
+        KILLS_HEADER: outcome.kills,
         f"{PREFIX}routing-key": wheel.split_key(delivery.routing_key)[1],
     }
     return names.QUARANTINE, delivery.session.queue, _copy(delivery, headers)

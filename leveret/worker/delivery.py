@@ -101,6 +101,10 @@ class Session:
         self._passed_over = set(self._ready)
 
 
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
 class Delivery(MessageProxy):
     """A message on its way through the worker.
 
@@ -153,8 +157,7 @@ class Delivery(MessageProxy):
         """
         if not self._redelivered or not self.properties.headers:
             return 0
-        count = self.properties.headers.get("x-delivery-count", 0)
-        return count if isinstance(count, int) and count > 0 else 0
+        return _count(self.properties.headers.get("x-delivery-count"))
 
     @property
     def label(self) -> str:

@@ -30,6 +30,7 @@ from leveret.outcome import (
     Outcome,
     Quarantine,
     Retry,
+    Returned,
     Snooze,
     Succeeded,
 )
@@ -61,6 +62,7 @@ _EVENTS: dict[type[Outcome], str] = {
     Expired: "expired",
     Cancelled: "cancelled",
     Quarantine: "quarantined",
+    Returned: "returned",
 }
 
 

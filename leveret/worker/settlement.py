@@ -36,7 +36,17 @@ from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import Unreadable
 from leveret.errors import PublishError, PublishRejected
 from leveret.message import PERSISTENT, Reason, new_id
-from leveret.outcome import Cancelled, Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
+from leveret.outcome import (
+    Cancelled,
+    Dead,
+    Expired,
+    Outcome,
+    Quarantine,
+    Retry,
+    Returned,
+    Snooze,
+    Succeeded,
+)
 from leveret.worker import copies
 from leveret.worker.records import encode_group, encode_record
 
@@ -214,19 +224,26 @@ class Settler:
         now = time.time()
         notes, self._notes = self._notes, []
         addresses = [self._follow_up(group, index) for index in range(len(group.items))]
-        records = [encode_record(delivery, outcome, now) for delivery, outcome in group.items]
-        if not records and not notes:
-            return
-        posts: list[Post] = [
-            _Record(self, group, encode_group(self._worker_id, [*notes, *records]))
+        records = notes + [
+            encode_record(delivery, outcome, now)
+            for delivery, outcome in group.items
+            if not isinstance(outcome, Returned)
         ]
+        posts: list[Post] = []
+        if records:
+            posts.append(_Record(self, group, encode_group(self._worker_id, records)))
         for index, address in enumerate(addresses):
             if address is not None:
                 posts.append(_Copy(self, group, index, address, group.items[index][0].body))
-        group.open_posts = len(posts)
+        if not posts and not group.items:
+            return
+        group.open_posts = max(1, len(posts))
         self._open_groups += 1
         self._open_items += len(group.items)
-        self._outbound.send_many(posts)
+        if posts:
+            self._outbound.send_many(posts)
+        else:
+            self.post_settled(group)
 
     def _follow_up(self, group: _Group, index: int) -> tuple[str, str, pika.BasicProperties] | None:
         """Address the copy of an item; one that cannot be copied is dead, by the broker's way."""
@@ -239,7 +256,7 @@ class Settler:
             return address
         error = PublishError("its headers cannot be copied: unreadable, or too large to add to")
         group.refused[index] = error
-        if not isinstance(outcome, Dead | Expired):
+        if not isinstance(outcome, Dead | Expired | Returned):
             group.items[index] = (delivery, Dead(Reason.BAD_HEADER, error))
         return None
 
@@ -268,6 +285,9 @@ class Settler:
             self._commit()
 
     def _refused(self, delivery: Delivery, outcome: Outcome, error: PublishError) -> None:
+        if isinstance(outcome, Returned):
+            delivery.session.reject(delivery.tag, requeue=True)
+            return
         if isinstance(outcome, Dead | Expired):
             log.warning(
                 "job %s is rejected into the dead-letter exchange, because its dead letter could "
@@ -332,6 +352,8 @@ def _address(delivery: Delivery, outcome: Outcome) -> tuple[str, str, pika.Basic
             return copies.dead_letter(delivery, outcome)
         case Quarantine():
             return copies.suspect(delivery, outcome)
+        case Returned():
+            return copies.returned(delivery, outcome)
 
 
 def _header_bytes(properties: pika.BasicProperties) -> int:

@@ -19,7 +19,7 @@ from leveret import metrics
 from leveret.amqp import IOThread, Outbound
 from leveret.amqp.connection import thread_name
 from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, job_time
-from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
+from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Returned, Snooze, Succeeded
 from leveret.publisher import Publisher
 from leveret.worker.executor import Executor
 from leveret.worker.failure import message_of
@@ -209,6 +209,13 @@ class Worker:
         self._draining = True
         self._source.stop()
         for delivery in self._work.clear():
+            self._give_back(delivery)
+
+    def _give_back(self, delivery: Delivery) -> None:
+        """Return what was not started; a worker that cannot publish leaves that to the broker."""
+        if self._outbound.is_up:
+            self._settler.submit(delivery, Returned(self._source.charged(delivery)))
+        else:
             delivery.session.reject(delivery.tag, requeue=True)
 
     def _disconnect(self) -> None:
@@ -247,7 +254,7 @@ class Worker:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if self._draining:
-            delivery.session.reject(delivery.tag, requeue=True)
+            self._give_back(delivery)
             return
         if (self._orphans or self._unsettled) and self._adopt(delivery):
             return
@@ -311,6 +318,9 @@ class Worker:
     def _on_settled(self, delivery: Delivery, outcome: Outcome) -> None:
         if self._orphans:
             self._orphans.pop(_run_of(delivery), None)
+        if isinstance(outcome, Returned):
+            log.debug("job.returned", **_who(delivery))
+            return
         job = delivery.job
         actor = "unknown"
         if job is not None and job.actor in self.broker.actors:
@@ -457,8 +467,10 @@ def _log_transition(
             log.error("job.dead", **who, reason=str(reason), error=_brief(error))
         case Expired(detail):
             log.warning("job.expired", **who, why=detail)
+        case Quarantine(kills):
+            log.warning("job.quarantined", **who, kills=kills)
         case _:
-            log.warning("job.settled", outcome=event, **who)
+            log.info("job.settled", **who, outcome=event)
 
 
 def _brief(error: BaseException) -> str:
