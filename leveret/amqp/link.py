@@ -129,6 +129,8 @@ class Link:
                     reason,
                 )
         if was_up:
+            if self._on_blocked is not None:
+                self._on_blocked(None)  # the next connection is blocked only if it is told so
             self._on_down(reason)
         if self._wanted:
             bound = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._attempt)

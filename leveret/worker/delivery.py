@@ -64,7 +64,7 @@ class Session:
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         """Give ``tag`` back at once: to its queue, or to the queue's dead-letter exchange."""
-        if not self.is_over:
+        if not self.is_over and self.channel.is_open:
             self.channel.basic_reject(tag, requeue=requeue)
             self._gone.add(tag)
             self.held.pop(tag, None)
@@ -77,8 +77,8 @@ class Session:
         and then acked alone. An ack names a tag that is still open: the broker closes the channel
         over any other.
         """
-        if self.is_over or not self._ready:
-            return
+        if self.is_over or not self._ready or not self.channel.is_open:
+            return  # on a channel that is being closed, everything goes back
         top, last, count = self._top, 0, 0
         while True:
             tag = top + 1

@@ -165,12 +165,12 @@ class Intake:
     def _cancelled(self, session: Session) -> None:
         """Come back to a queue that was deleted, or whose node is gone."""
         if session.channel.is_open:
+            self._over(session)
             session.channel.close(0, "the subscription was cancelled")
 
     def _closed(self, session: Session, error: Exception) -> None:
-        if session.is_over:
-            return
-        self._over(session)
+        if not session.is_over:
+            self._over(session)
         if self._stopping or self._connection is None or not self._connection.is_open:
             return
         failures = self._failures.get(session.queue, 0)

@@ -27,6 +27,9 @@ __all__ = ["LaneIntake", "LaneWatch"]
 log = logging.getLogger("leveret.worker")
 
 _POLL_SECONDS = 0.5
+#: Where one suspect was, there are often more.
+_BUSY_POLL_SECONDS = 0.02
+_BUSY_SECONDS = 2.0
 _LOOK_SECONDS = 10.0
 
 
@@ -112,7 +115,9 @@ class LaneIntake:
         """Ask the next queue, unless a suspect is in hand."""
         if self._stopping:
             return
-        self._io.call_later(_POLL_SECONDS / len(self._queues), self._poll)
+        busy = time.monotonic() - self.last_busy < _BUSY_SECONDS
+        pause = _BUSY_POLL_SECONDS if busy else _POLL_SECONDS
+        self._io.call_later(pause / len(self._queues), self._poll)
         if any(session.held for session in self._sessions.values()):
             self.last_busy = time.monotonic()
             return

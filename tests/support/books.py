@@ -30,6 +30,8 @@ class Books:
         self._vhost = vhost
         self._dead_queue = names.dead_queue(queue)
         self._connection: pika.BlockingConnection | None = None
+        # One channel for all reads: acks that are just before a channel's end may not count.
+        self._channel: Any = None
         self._seen: set[str] = set()
         #: The outcome records of each job, in the order of their arrival.
         self.records: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -90,19 +92,16 @@ class Books:
     def read(self) -> None:
         """Take in what is there."""
         try:
-            if self._connection is None or self._connection.is_closed:
+            if self._channel is None or self._channel.is_closed:
                 parameters = pika.URLParameters(self._vhost.amqp_url)
                 parameters.heartbeat = 0
                 self._connection = pika.BlockingConnection(parameters)
-            channel = self._connection.channel()
-            try:
-                self._read_ledger(channel)
-                self._read_dead_letters(channel)
-            finally:
-                if channel.is_open:
-                    channel.close()
+                self._channel = self._connection.channel()
+            self._read_ledger(self._channel)
+            self._read_dead_letters(self._channel)
         except (pika.exceptions.AMQPError, OSError):
-            self._connection = None  # the broker is away
+            self.close()
+            self._channel = None  # the broker is away
 
     def _read_ledger(self, channel: Any) -> None:
         tag = 0

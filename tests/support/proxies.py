@@ -9,12 +9,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 _CHUNK = 65_536
+_Pair = tuple[socket.socket, socket.socket]
 
 
 class TcpProxy:
     """Forwards a loopback port to ``host:port``, until it is told to do worse.
 
-    `cut` resets every connection; `refuse` also turns new ones away; `stall` keeps them open and
+    `cut` ends every connection; `refuse` also turns new ones away; `stall` keeps them open and
     passes nothing on; `resume` ends the last two. A context manager, which closes it.
     """
 
@@ -23,7 +24,7 @@ class TcpProxy:
         self._open = threading.Event()
         self._open.set()
         self._refusing = False
-        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._pairs: set[_Pair] = set()
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -59,18 +60,17 @@ class TcpProxy:
             return len(self._pairs)
 
     def cut(self) -> int:
-        """Reset every connection; return how many there were."""
+        """End every connection without a word of AMQP; return how many there were."""
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:
             for end in pair:
                 with suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                     end.shutdown(socket.SHUT_RDWR)
         return len(pairs)
 
     def refuse(self) -> None:
-        """Reset every connection, and new ones at once."""
+        """End every connection, and new ones at once."""
         self._refusing = True
         self.cut()
 
@@ -115,20 +115,17 @@ class TcpProxy:
                     target=self._pump, args=(source, sink, pair), name="proxy", daemon=True
                 ).start()
 
-    def _pump(
-        self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket]
-    ) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, pair: _Pair) -> None:
         with suppress(OSError):
             while data := source.recv(_CHUNK):
                 self._open.wait()
                 sink.sendall(data)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
-        with self._lock:
-            if pair not in self._pairs:
-                return
-            self._pairs.discard(pair)
-        # The other direction may still be in `recv`: this ends it.
-        for end in pair:
+        for end in pair:  # this ends the other direction
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            if pair in self._pairs:
+                self._pairs.discard(pair)  # the other direction is still there, and closes
+                return
+        for end in pair:
+            end.close()
