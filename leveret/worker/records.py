@@ -78,8 +78,11 @@ def event_of(outcome: Outcome) -> str:
 
 def describe_error(error: BaseException) -> dict[str, str]:
     """Write an exception down: its type, its message and the frames that led to it."""
-    frames = traceback.format_exception(error)
     kind = type(error)
+    try:
+        frames = traceback.format_exception(error)
+    except Exception:  # noqa: BLE001 - as its text may fail, so may its traceback
+        frames = [f"(the traceback of {kind.__qualname__} cannot be written)"]
     return {
         "type": f"{kind.__module__}.{kind.__qualname__}",
         "message": describe(error)[:_MAX_MESSAGE],

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 import pika
@@ -169,7 +170,7 @@ def test_five_thousand_awaits_at_once(publisher, broker):
     ids, again = asyncio.run(main())
     assert again == ids[0]
     assert [x.properties.message_id for x in take(broker, 5000)] == ids
-    gaps = [later - sooner for sooner, later in zip(ticks, ticks[1:], strict=False)]
+    gaps = [later - sooner for sooner, later in pairwise(ticks)]
     assert max(gaps) < 2
 
 
@@ -251,7 +252,7 @@ def test_without_a_broker_a_publish_fails_in_time_and_says_why():
     """`PublishTimeout` is a `TimeoutError`, knows the id, and says that repeating is safe."""
     with Publisher("amqp://nobody:nothing@127.0.0.1:1/x", timeout=0.4) as publisher:
         begin = time.monotonic()
-        with pytest.raises(PublishTimeout, match="not connected.*safe to repeat") as caught:
+        with pytest.raises(PublishTimeout, match=r"not connected.*safe to repeat") as caught:
             publisher.send("a.b", job_id="mine")
         assert caught.value.job_id == "mine"
         assert isinstance(caught.value, TimeoutError)
@@ -297,7 +298,7 @@ def test_a_refused_job_fails_alone_among_its_neighbours(publisher, broker):
         except PublishRejected as error:
             failed.append(n)
             assert "forbidden.a.b" in str(error)  # noqa: PT017 - some fail, and some do not
-            assert error.job_id == receipt.job_id
+            assert error.job_id == receipt.job_id  # noqa: PT017
     assert failed == [7, 150, 151, 299]
     arrived = {json.loads(x.body)["n"] for x in _all(broker)}
     assert arrived == set(range(300)) - set(failed)

@@ -143,11 +143,8 @@ def test_a_ledger_that_is_full_sheds_and_never_blocks_a_publish(fresh_vhost, cha
         pattern=r"^leveret\.ledger$",
         definition={"max-length-bytes": 20_000},
     )
-    wait_until(
-        lambda: (fresh_vhost.management.queue(fresh_vhost.name, "leveret.ledger") or {}).get(
-            "policy"
-        )
-    )
+    management = fresh_vhost.management
+    wait_until(lambda: (management.queue(fresh_vhost.name, "leveret.ledger") or {}).get("policy"))
     for _ in range(50):
         channel.basic_publish("leveret.jobs", "bulk.a.b", b'{"x":"' + b"x" * 1000 + b'"}')
     assert waiting(channel, "leveret.bulk") == 50
