@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from compose.native.paths import Checkout
 from compose.native.postgres import PostgresServer
@@ -15,6 +16,10 @@ from tests.support.workers import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# A machine with other work to do is slow now and then; `timeout` bounds a test as a whole.
+settings.register_profile("leveret", deadline=None)
+settings.load_profile("leveret")
 
 
 @pytest.fixture(scope="session")

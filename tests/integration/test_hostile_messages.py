@@ -33,6 +33,15 @@ class BadHintError(Exception):
         raise RuntimeError("no hint")
 
 
+class UntraceableError(Exception):
+    """An error whose traceback cannot be written."""
+
+    @property
+    def __notes__(self):
+        """Fail."""
+        raise RuntimeError("no notes")
+
+
 class Stubborn(dict):
     """A result that fails at being written."""
 
@@ -65,6 +74,8 @@ def running(worker):
                 raise ValueError("caf\udce9")
             case "long":
                 raise ValueError("\N{SNOWMAN}" * 10**6)
+            case "untraceable":
+                raise UntraceableError
             case "exit":
                 raise SystemExit(3)
             case "interrupt":
@@ -109,7 +120,8 @@ def letter_of(rig, **options):
 
 
 @pytest.mark.parametrize(
-    "what", ["unspeakable", "bad hint", "surrogate", "long", "exit", "interrupt", "group"]
+    "what",
+    ["unspeakable", "untraceable", "bad hint", "surrogate", "long", "exit", "interrupt", "group"],
 )
 def test_an_error_of_any_kind_makes_a_dead_letter_with_a_reason(running, what):
     """Errors that cannot be written, hinted at, or that end other programs, end only their job."""
