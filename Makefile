@@ -7,6 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 # More arguments for pytest, as in: make test ARGS="tests/unit -k wheel -n 0"
 ARGS ?=
+# 4.0 or 4.3, for a private node of that release: make test RABBITMQ=4.3
+RABBITMQ ?=
+export LEVERET_RABBITMQ := $(or $(RABBITMQ),$(LEVERET_RABBITMQ))
 BIN := .venv/bin
 key = $(shell cat requirements/$(1).lock pyproject.toml | cksum | cut -d' ' -f1)
 DEMO := .venv/.demo-$(call key,demo)

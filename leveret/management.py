@@ -17,6 +17,8 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from leveret.errors import ConfigurationError, ManagementError
+from leveret.names import DEFAULT_QUEUES
+from leveret.topology import build
 from leveret.topology.roles import ROLES
 
 if TYPE_CHECKING:
@@ -140,6 +142,16 @@ class Management:
         """Lift all restrictions on a user's routing keys."""
         self.delete("topic-permissions", vhost, user)
 
+    # Exchanges.
+
+    def ensure_exchange(
+        self, vhost: str, name: str, kind: str, *, arguments: Mapping[str, object]
+    ) -> None:
+        """Declare a durable exchange, unless one of that name exists."""
+        if self.find("exchanges", vhost, name) is None:
+            body = {"type": kind, "durable": True, "arguments": dict(arguments)}
+            self.put("exchanges", vhost, name, body=body)
+
     # Queues.
 
     def queues(self, vhost: str) -> list[_JSON]:
@@ -247,8 +259,14 @@ def ensure_users(
 def grant(management: Management, vhost: str, roles: Mapping[str, Role] = ROLES) -> None:
     """Give each role's user its permissions in ``vhost``, and take away any others.
 
-    Restrictions go first: a topic exchange without them takes every routing key.
+    Restrictions go first: a topic exchange without them takes every routing key. RabbitMQ 4.3
+    restricts only exchanges that exist, so those are declared even before, where they are missing;
+    and it forgets the restrictions of an exchange that is deleted, so grant again after that.
     """
+    restricted = {exchange for role in roles.values() for exchange in role.topics}
+    for entry in build(DEFAULT_QUEUES, {}).exchanges:
+        if entry.name in restricted:
+            management.ensure_exchange(vhost, entry.name, entry.kind, arguments=entry.arguments)
     for role in roles.values():
         if set(management.topic_permissions(vhost, role.user)) - set(role.topics):
             management.delete_topic_permissions(vhost, role.user)

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from compose.native import ports, processes
+from compose.native import ports, processes, releases
 from compose.native.accounts import Account
 from compose.native.errors import StackError
 from compose.native.install import ensure_apt
-from compose.native.paths import private_directory
+from compose.native.paths import Checkout, private_directory
+from compose.native.releases import Release
 
 PLUGINS = ("rabbitmq_management", "rabbitmq_prometheus")
 #: Where Debian has the scripts themselves; those on PATH there insist on root or `rabbitmq`.
@@ -114,10 +115,10 @@ class RabbitNode:
         Raises `StackError`, with the end of the log, when it is not ready within the timeout.
         """
         if not self.is_running():
-            scripts = find_scripts()
+            release = find_release()
             processes.kill(self._mark)  # a port mapper whose broker has crashed
             self._prepare()
-            self._spawn(scripts)
+            self._spawn(release)
         ready = processes.wait_until(
             lambda: self.is_ready() or not self.is_running(), timeout_seconds=timeout_seconds
         )
@@ -209,10 +210,8 @@ class RabbitNode:
 
     def _environment(self) -> dict[str, str]:
         data = self.data_dir
-        erl = shutil.which("erl")
-        path = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
         return {
-            "PATH": os.pathsep.join(path if erl is None else [*path, str(Path(erl).parent)]),
+            "PATH": _path(),
             "HOME": str(data),
             "LANG": "C.UTF-8",
             "ERL_EPMD_ADDRESS": ports.HOST,
@@ -231,24 +230,36 @@ class RabbitNode:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-kernel inet_dist_use_interface {127,0,0,1}"),
         }
 
-    def _spawn(self, scripts: Path) -> None:
+    def _spawn(self, release: Release) -> None:
         env = self._environment()
-        epmd = shutil.which("epmd", path=env["PATH"])
-        if epmd is None:
-            raise StackError("epmd is missing: install Erlang (Debian: erlang-base)")
         commands = (
-            [epmd, "-address", ports.HOST, "-port", env["ERL_EPMD_PORT"]],
-            [str(scripts / "rabbitmq-server")],
+            [str(release.epmd), "-address", ports.HOST, "-port", env["ERL_EPMD_PORT"]],
+            [str(release.scripts / "rabbitmq-server")],
         )
         for argv in commands:
             processes.spawn(
-                argv,
+                [*release.prefix, *argv],
                 mark=self._mark,
                 env=env,
                 log=self._output,
                 account=self._account,
                 cwd=self.data_dir,
             )
+
+
+def find_release() -> Release:
+    """Return the release that `LEVERET_RABBITMQ` names, or else the installed one.
+
+    It is downloaded, or installed, first when it is missing and we may.
+    """
+    name = releases.wanted()
+    if name is not None:
+        return releases.ensure(name, Checkout.here().open() / f"release-{name}")
+    scripts = find_scripts()
+    epmd = shutil.which("epmd", path=_path())
+    if epmd is None:
+        raise StackError("epmd is missing: install Erlang (Debian: erlang-base)")
+    return Release(scripts=scripts, epmd=Path(epmd))
 
 
 def find_scripts() -> Path:
@@ -264,6 +275,12 @@ def find_scripts() -> Path:
                 f"no RabbitMQ: {error}. Or start Docker, or set LEVERET_AMQP_URL to a broker"
             ) from error
     return _DEBIAN_SCRIPTS
+
+
+def _path() -> str:
+    erl = shutil.which("erl")
+    path = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    return os.pathsep.join(path if erl is None else [*path, str(Path(erl).parent)])
 
 
 def _speaks_amqp(port: int) -> bool:

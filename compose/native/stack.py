@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 import psycopg
 from psycopg import sql
 
-from compose.native import docker, envfile, passwords, ports, processes
+from compose.native import docker, envfile, passwords, ports, processes, releases
 from compose.native.errors import StackError
 from compose.native.postgres import PostgresServer
 from compose.native.rabbitmq import Credentials, RabbitNode
@@ -79,7 +79,9 @@ class Stack:
         self.data = checkout.open()
         names = (*ROLES, OWNER, "postgres", "database")
         self._passwords = passwords.ensure(checkout.passwords, names)
-        self.node = RabbitNode(self.data / "rabbitmq", admin=self._credentials(OWNER), vhost=VHOST)
+        release = releases.wanted()
+        name = "rabbitmq" if release is None else f"rabbitmq-{release}"
+        self.node = self._node_in(self.data / name)
         self.postgres = PostgresServer(self.data / "postgres", password=self._passwords["postgres"])
         self.worker = Worker(checkout)
 
@@ -101,13 +103,18 @@ class Stack:
     def down(self) -> None:
         """Stop everything of this checkout; return when no process is left."""
         demo = self.checkout.demo_mark
-        ours = [*self.worker.processes(), *processes.marked(demo), *self.node.processes()]
+        nodes = [self.node, *self._other_nodes()]
+        ours = [
+            *self.worker.processes(),
+            *processes.marked(demo),
+            *(pid for node in nodes for pid in node.processes()),
+        ]
         processes.end(demo, grace_seconds=_DEMO_GRACE_SECONDS)
         self.worker.stop()
         with ThreadPoolExecutor(max_workers=2) as pool:
-            stopping = pool.submit(self.node.stop), pool.submit(self.postgres.stop)
-            for each in stopping:
-                each.result()
+            stops = [self.postgres.stop, *(node.stop for node in nodes)]
+            for stopping in [pool.submit(stop) for stop in stops]:
+                stopping.result()
         self._sweep()
         docker.down(self.checkout)
         processes.wait_reaped(ours)
@@ -124,6 +131,14 @@ class Stack:
         parts = [("private broker", broker), ("private database", database)]
         parts += docker.status(self.checkout)
         return [*parts, ("workers", self.worker.status())]
+
+    def _node_in(self, data: Path) -> RabbitNode:
+        return RabbitNode(data, admin=self._credentials(OWNER), vhost=VHOST)
+
+    def _other_nodes(self) -> list[RabbitNode]:
+        """Return this checkout's nodes of other releases, each with its own data."""
+        found = sorted(self.data.glob("rabbitmq*"))
+        return [self._node_in(data) for data in found if data != self.node.data_dir]
 
     def _sweep(self) -> None:
         """Remove the servers that a test of this checkout has started, and could not remove."""
@@ -155,6 +170,8 @@ class Stack:
                 amqp_url=f"amqp://{login}:{contained['amqp']}/{VHOST}",
                 management_url=f"http://{login}:{contained['management']}",
             )
+        for other in self._other_nodes():
+            other.stop()
         self.node.start()
         management_url = _with_login(self.node.management_url, owner.user, owner.password).geturl()
         return Broker(

@@ -63,9 +63,13 @@ class Session:
         self.held.pop(tag, None)
 
     def reject(self, tag: int, *, requeue: bool) -> None:
-        """Give ``tag`` back at once: to its queue, or to the queue's dead-letter exchange."""
+        """Give ``tag`` back at once: to its queue, or to the queue's dead-letter exchange.
+
+        RabbitMQ 4.3 charges a message (``x-delivery-count``) for a ``basic.reject`` that requeues
+        it, and not for a ``basic.nack``; before, both do.
+        """
         if not self.is_over and self.channel.is_open:
-            self.channel.basic_reject(tag, requeue=requeue)
+            self.channel.basic_nack(tag, requeue=requeue)
             self._gone.add(tag)
             self.held.pop(tag, None)
 
