@@ -18,6 +18,7 @@ class Channel:
         self.acked = []
         self.rejected = []
         self.last = 0
+        self.is_open = True
 
     def deliver(self):
         """Hand out the next tag."""
@@ -32,7 +33,7 @@ class Channel:
         self.outstanding -= settled
         self.acked += sorted(settled)
 
-    def basic_reject(self, tag, requeue):
+    def basic_nack(self, tag, requeue):
         """Give one tag back."""
         assert tag in self.outstanding, f"unknown delivery tag {tag}: the channel is closed"
         self.outstanding.discard(tag)
