@@ -80,6 +80,7 @@ def open_files(name: str) -> Iterator[duckdb.DuckDBPyConnection]:
                 "memory_limit": settings.duckdb_memory,
                 "threads": settings.duckdb_threads,
                 "temp_directory": spill,
+                "enable_progress_bar": False,  # it would draw on the worker's standard output
             },
         )
         try:
