@@ -63,7 +63,7 @@ class Observed:
             ended = (r for r in self._records if r.get("id") == job_id and r["event"] != "started")
             return next(ended, None)
 
-        return wait_until(found, timeout=timeout, what=f"an outcome record of {job_id}")
+        return wait_until(found, timeout=timeout, what=f"an outcome record of {job_id}", every=0.2)
 
     def _collect(self) -> None:
         """Take what is in the ledger queue."""
