@@ -16,12 +16,15 @@ from leveret.message import new_id
 from leveret.names import DELAY
 from tests.support.waiting import wait_until
 
+#: The same queue of the wheel at every retry.
+ALWAYS_THE_SAME = Backoff(base=timedelta(seconds=0.3), cap=timedelta(seconds=0.3), jitter=False)
+
 
 @pytest.fixture
 def running(worker):
     """Return a running worker whose actor notes when it ran."""
 
-    @worker.actor("work.do", backoff=Backoff(base=timedelta(seconds=0.3), jitter=False))
+    @worker.actor("work.do", backoff=ALWAYS_THE_SAME)
     def do(n: int, *, fails: int = 0):
         worker.notes.append((n, time.time()))
         if leveret.current_job().attempt <= fails:
@@ -148,14 +151,13 @@ def test_an_expiration_longer_than_the_delay_is_harmless(running):
 
 
 def test_retries_wait_in_the_wheel_and_come_back_every_time(running):
-    """Six trips of one job through the same queues: no cycle is suspected, none is early."""
+    """Three trips of one job through the same queue: no cycle is suspected, none is early."""
     job = running.send("work.do", {"n": 1, "fails": 3})
     running.records(job, "succeeded")
     times = [at for _, at in running.notes]
     waits = [later - sooner for sooner, later in pairwise(times)]
     assert len(waits) == 3
-    for wait, least in zip(waits, (0.3, 0.6, 1.2), strict=True):
-        assert wait >= least - 0.01
+    assert min(waits) >= 0.29
 
 
 def test_a_delayed_job_that_fails_is_retried_after_its_trips(running):

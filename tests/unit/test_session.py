@@ -129,6 +129,33 @@ def test_an_unbroken_run_of_tags_is_one_ack():
     assert calls == [256]
 
 
+def test_when_a_gap_has_closed_acks_are_few_again():
+    """Tags that were acked alone above it do not hold the run up."""
+    calls = []
+    channel = Channel()
+    session = Session(channel, "default", "leveret.default")
+    ack = channel.basic_ack
+    channel.basic_ack = lambda tag, multiple=False: (
+        calls.append((tag, multiple)),
+        ack(tag, multiple),
+    )
+    for _ in range(5):
+        channel.deliver()
+    session.ready(2)
+    session.ready(3)
+    session.flush()
+    assert calls == []
+    session.flush()
+    assert sorted(calls) == [(2, False), (3, False)]
+    session.ready(1)
+    session.flush()
+    session.ready(4)
+    session.ready(5)
+    session.flush()
+    assert calls[2:] == [(1, False), (5, True)]
+    assert not session.owes
+
+
 def test_a_session_that_is_over_says_nothing():
     """Its tags mean something else by now."""
     channel = Channel()
