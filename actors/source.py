@@ -80,10 +80,11 @@ def open_files(name: str) -> Iterator[duckdb.DuckDBPyConnection]:
                 "memory_limit": settings.duckdb_memory,
                 "threads": settings.duckdb_threads,
                 "temp_directory": spill,
-                "enable_progress_bar": False,  # it would draw on the worker's standard output
             },
         )
         try:
+            # A long query would draw one on the worker's standard output.
+            connection.execute("SET enable_progress_bar = false")
             if not isinstance(found, LocalFileSystem):
                 connection.register_filesystem(found)
             try:
