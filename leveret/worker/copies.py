@@ -15,13 +15,14 @@ import pika
 from leveret import names, wheel
 from leveret.message import PERSISTENT, PREFIX, format_time, now_plus
 from leveret.outcome import Dead, Expired, Quarantine, Retry, Returned, Snooze
-from leveret.worker.delivery import Delivery
+from leveret.worker.delivery import KILLS_HEADER, Delivery
 from leveret.worker.failure import describe
 
-__all__ = ["KILLS_HEADER", "dead_letter", "delayed", "returned", "suspect"]
+__all__ = ["dead_letter", "delayed", "returned", "suspect"]
 
-_BROKERS_OWN = frozenset(
+_LEFT_OUT = frozenset(
     {
+        KILLS_HEADER,
         "x-death",
         "x-delivery-count",
         "x-acquired-count",
@@ -37,14 +38,12 @@ _BROKERS_OWN = frozenset(
     }
 )
 _MAX_HEADER_TEXT = 8_000
-#: Deaths of workers that a copy's original was charged with.
-KILLS_HEADER = f"{PREFIX}kills"
 
 
 def _copy(delivery: Delivery, headers: dict[str, Any]) -> pika.BasicProperties:
     original = delivery.properties
     kept = {
-        name: value for name, value in (original.headers or {}).items() if name not in _BROKERS_OWN
+        name: value for name, value in (original.headers or {}).items() if name not in _LEFT_OUT
     }
     job = delivery.job
     return pika.BasicProperties(

@@ -13,13 +13,17 @@ import dramatiq
 from dramatiq.broker import MessageProxy
 
 from leveret.errors import LeveretError
+from leveret.message import PREFIX
 
 if TYPE_CHECKING:
     import pika
 
     from leveret.message import Job
 
-__all__ = ["Delivery", "Session"]
+__all__ = ["KILLS_HEADER", "Delivery", "Session"]
+
+#: Deaths of workers that a copy's original was charged with; a run that ended clears them.
+KILLS_HEADER = f"{PREFIX}kills"
 
 
 class Session:
@@ -162,6 +166,12 @@ class Delivery(MessageProxy):
         if not self._redelivered or not self.properties.headers:
             return 0
         return _count(self.properties.headers.get("x-delivery-count"))
+
+    @property
+    def inherited_kills(self) -> int:
+        """How many deaths an earlier copy of it was charged with."""
+        headers = self.properties.headers
+        return _count(headers.get(KILLS_HEADER)) if headers else 0
 
     @property
     def label(self) -> str:

@@ -104,7 +104,8 @@ class Intake:
         its connection, and lived, are not the message's fault and are taken off.
         """
         count = delivery.unsuccessful
-        return max(0, count - self._interrupted.get(delivery.label, 0)) if count else 0
+        survived = self._interrupted.get(delivery.label, 0) if count else 0
+        return max(0, count - survived) + delivery.inherited_kills
 
     # ----------------------------------------------------------------------------- the callbacks
 
