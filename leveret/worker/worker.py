@@ -281,7 +281,7 @@ class Worker:
             metrics.REDELIVERIES_ADOPTED.inc()
             return True
         known = self._unsettled.pop(run, None)
-        if known is not None and _is_redelivery(delivery):
+        if known is not None and delivery.unsuccessful:  # not a new message, as a replay is
             delivery.take_over(known[0])
             metrics.REDELIVERIES_ADOPTED.inc()
             self._settler.submit(delivery, known[1])
@@ -423,12 +423,6 @@ def _run_of(delivery: Delivery) -> _Run:
     headers = delivery.properties.headers
     attempt = headers.get(f"{PREFIX}attempt", 1) if headers else 1
     return delivery.label, attempt if type(attempt) is int else repr(attempt)
-
-
-def _is_redelivery(delivery: Delivery) -> bool:
-    """Tell a message that came before from a new one of the same id, such as a replay."""
-    headers = delivery.properties.headers
-    return bool(headers and headers.get("x-delivery-count"))
 
 
 def _wanted_at(delivery: Delivery) -> float | None:

@@ -138,7 +138,8 @@ def test_a_broker_killed_under_load_loses_nothing(broker, publisher, books, jour
     assert len(again) <= 20
     outcomes = books.outcomes(everything)
     assert set(outcomes) == {"succeeded"}
-    assert 2000 <= outcomes["succeeded"] <= 2000 + len(again)
+    # A run that is known here is settled anew by its redelivery, with a record of its own.
+    assert 2000 <= outcomes["succeeded"] <= 2020
 
 
 def test_a_broker_killed_while_jobs_wait_in_the_wheel_loses_none_and_lets_none_go_early(

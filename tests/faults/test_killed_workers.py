@@ -15,6 +15,17 @@ def publish(publisher, actor: str, count: int, **arguments) -> list[str]:
     return publisher.publish_many((actor, {"n": n, **arguments}) for n in range(count))
 
 
+def assert_succeeded(books, job_ids: list[str], count: int) -> None:
+    """Each job has succeeded once.
+
+    What one process gives back may reach its sibling just before that ends, too. Such a job has
+    been charged twice, and takes the way through the quarantine lane.
+    """
+    outcomes = books.outcomes(job_ids)
+    assert outcomes["succeeded"] == count
+    assert set(outcomes) <= {"succeeded", "quarantined"}
+
+
 def test_a_killed_child_loses_nothing_and_starts_again_only_what_ran(
     pool, publisher, books, journal
 ):
@@ -56,7 +67,7 @@ def test_a_killed_pool_loses_nothing_and_the_next_pool_goes_on(pool, publisher, 
         held, 2
     )
     assert len(starts) == 120
-    assert books.outcomes([*held, *waiting]) == {"succeeded": 120}
+    assert_succeeded(books, [*held, *waiting], 120)
 
 
 def test_children_notice_that_their_launcher_is_dead(pool, publisher, books, journal):
@@ -71,7 +82,7 @@ def test_children_notice_that_their_launcher_is_dead(pool, publisher, books, jou
     pool(threads=2)
     books.wait_settled([*held, *waiting])
     assert set(journal.starts().values()) == {1}
-    assert books.outcomes([*held, *waiting]) == {"succeeded": 24}
+    assert_succeeded(books, [*held, *waiting], 24)
 
 
 def test_siblings_of_a_killed_child_go_on(pool, publisher, books, journal):

@@ -31,7 +31,7 @@ def test_publishers_fail_fast_and_workers_settle_when_the_alarm_is_over(
     broker, publisher, books, workshop
 ):
     """Of 24 jobs that were there, and those under way, none is lost and none starts twice."""
-    worker = workshop.start(broker.vhost.url("worker"), threads=4)
+    worker = workshop.start(broker.vhost.url("worker"), threads=4, prefetch=50)
     held = publisher.publish_many(("probe.hold", {"n": n}) for n in range(4))
     wait_until(lambda: workshop.running() == 4, what="all threads are busy")
     waiting = publisher.publish_many(("probe.fail_once", {"n": n}) for n in range(20))
