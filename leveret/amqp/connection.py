@@ -17,7 +17,6 @@ the next one. Here such a header becomes `Unreadable` properties on an otherwise
 
 from __future__ import annotations
 
-import logging
 import socket
 import struct
 import threading
@@ -136,27 +135,6 @@ class Connection(SelectConnection):  # type: ignore[misc]
         (body_size,) = struct.unpack_from(">Q", buffer, spec.FRAME_HEADER_SIZE + 4)
         length = spec.FRAME_HEADER_SIZE + size + spec.FRAME_END_SIZE
         return length, frame.Header(channel, body_size, Unreadable(error))
-
-
-class _NotOurs(logging.Filter):
-    """Keeps pika quiet about connections of ours: `Link` says in one line what matters."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.threadName or "").startswith(THREAD_PREFIX)
-
-
-for _module in (
-    "adapters.base_connection",
-    "adapters.select_connection",
-    "adapters.utils.connection_workflow",
-    "adapters.utils.io_services_utils",
-    "adapters.utils.selector_ioloop_adapter",
-    "callback",
-    "channel",
-    "connection",
-    "heartbeat",
-):
-    logging.getLogger(f"pika.{_module}").addFilter(_NotOurs())
 
 
 def thread_name(purpose: str) -> str:

@@ -23,6 +23,30 @@ __all__ = ["IOThread"]
 
 log = logging.getLogger("leveret.amqp")
 
+#: Threads that run a loop of ours now.
+_running_ours: set[int] = set()
+
+
+class _NotOurs(logging.Filter):
+    """Keeps pika quiet about connections of ours: `Link` says in one line what matters."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.thread not in _running_ours
+
+
+for _module in (
+    "adapters.base_connection",
+    "adapters.select_connection",
+    "adapters.utils.connection_workflow",
+    "adapters.utils.io_services_utils",
+    "adapters.utils.selector_ioloop_adapter",
+    "callback",
+    "channel",
+    "connection",
+    "heartbeat",
+):
+    logging.getLogger(f"pika.{_module}").addFilter(_NotOurs())
+
 #: How long the thread stays away after a guest has left.
 _AWAY_SECONDS = 0.005
 
@@ -93,12 +117,14 @@ class IOThread:
                 self._holding.acquire()
             try:
                 self._holder = threading.get_ident()
+                _running_ours.add(self._holder)
                 end = None if timeout is None else time.monotonic() + timeout
                 while not until() and not self._stopped:
                     if end is not None and time.monotonic() >= end:
                         return
                     self._turn()
             finally:
+                _running_ours.discard(threading.get_ident())
                 self._holder = None
                 self._holding.release()
         finally:
@@ -131,6 +157,7 @@ class IOThread:
         return self._holder == threading.get_ident()
 
     def _run(self) -> None:
+        _running_ours.add(threading.get_ident())
         self._tick()
         while not self._stopped:
             if self._is_lent():
@@ -144,6 +171,7 @@ class IOThread:
         with self._holding:
             self.loop.deactivate_poller()
             self.loop.close()
+        _running_ours.discard(threading.get_ident())
 
     def _is_lent(self) -> bool:
         if self._guest_wants_it:

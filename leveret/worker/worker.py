@@ -181,6 +181,8 @@ class Worker:
         Waits at most ``grace`` seconds; jobs that still run then go back to their queues when the
         connection closes. Tells whether all had ended.
         """
+        if self._stopping:
+            return self._is_idle()
         self.broker.emit_before("worker_shutdown", self)
         end = time.monotonic() + grace
         self._io.run(self._drain)
@@ -199,11 +201,7 @@ class Worker:
         return idle
 
     def _is_idle(self) -> bool:
-        return (
-            not any(thread.delivery is not None for thread in self._threads)
-            and not len(self._work)
-            and not self._settler.pending
-        )
+        return not self._work.unfinished and not self._settler.pending
 
     def _drain(self) -> None:
         self._draining = True
@@ -234,12 +232,14 @@ class Worker:
         try:
             while not self._stopping:
                 delivery = self._work.get(timeout=1.0)
-                if delivery is None or delivery.session.is_over:
+                if delivery is None:
                     continue
-                thread.delivery = delivery
-                outcome = self._executor.run(delivery)
-                self._settler.submit(delivery, outcome)
-                thread.delivery = None
+                if not delivery.session.is_over:
+                    thread.delivery = delivery
+                    outcome = self._executor.run(delivery)
+                    self._settler.submit(delivery, outcome)
+                    thread.delivery = None
+                self._work.done()
         finally:
             metrics.WORKER_THREADS.dec()
             self.broker.emit_before("worker_thread_shutdown", thread)

@@ -23,6 +23,7 @@ class WorkQueue:
         self._heap: list[tuple[int, int, Delivery]] = []
         self._lock = threading.Lock()
         self._order = itertools.count()
+        self._unfinished = 0
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -31,10 +32,21 @@ class WorkQueue:
         """Add a delivery; lower priorities come first."""
         with self._lock:
             heapq.heappush(self._heap, (priority, next(self._order), delivery))
+            self._unfinished += 1
         self._tokens.put(None)
 
+    @property
+    def unfinished(self) -> int:
+        """Deliveries that wait, and those that were taken and are not `done`."""
+        return self._unfinished
+
+    def done(self) -> None:
+        """Say that a delivery that was taken is finished with."""
+        with self._lock:
+            self._unfinished -= 1
+
     def get(self, timeout: float) -> Delivery | None:
-        """Take the next delivery, waiting for one at most ``timeout`` seconds."""
+        """Take the next delivery, waiting for one at most ``timeout`` seconds; then call `done`."""
         try:
             self._tokens.get(timeout=timeout)
         except Empty:
@@ -52,4 +64,5 @@ class WorkQueue:
         with self._lock:
             waiting = [entry[2] for entry in self._heap]
             self._heap.clear()
+            self._unfinished -= len(waiting)
         return waiting

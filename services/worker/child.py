@@ -26,6 +26,12 @@ _LANE_IDLE_SECONDS = 15.0
 def main() -> int:
     """Run until SIGTERM, or until the launcher is gone."""
     options = _parse()
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda n, _frame: stopping.append(n))
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
     status = os.fdopen(options.status_fd, "wb", buffering=0)
     try:
         settings = Settings.from_env()
@@ -46,9 +52,6 @@ def main() -> int:
         return 2
     gc.collect()
     gc.freeze()
-    stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda n, _frame: stopping.append(n))
     next_status = 0.0
     while not stopping:
         if time.monotonic() >= next_status:
@@ -57,8 +60,8 @@ def main() -> int:
         if options.lane and worker.idle_seconds > _LANE_IDLE_SECONDS:
             break
         wait = max(0.0, min(0.5, next_status - time.monotonic()))
-        readable, _, _ = select.select([0], [], [], wait)
-        if readable and not os.read(0, 1):
+        readable, _, _ = select.select([0, woken], [], [], wait)
+        if 0 in readable and not os.read(0, 1):
             break  # the launcher is gone
     drained = worker.stop(options.grace)
     status.close()

@@ -88,7 +88,11 @@ class Launcher:
         self._woken = threading.Event()
 
     def run(self) -> int:
-        """Start the pool and watch it; returns when every child has ended."""
+        """Start the pool and watch it; returns when every child has ended.
+
+        The status is 0 when all running jobs ended within the grace, and 1 when some were cut off.
+        """
+        drained = True
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         server = HealthServer(
@@ -111,14 +115,14 @@ class Launcher:
             while self._stop_signal is None and self._fatal is None:
                 self._supervise()
                 self._listen(0.2)
-            if self._fatal is not None:
-                raise ConfigurationError(self._fatal)
-            return 0
         finally:
-            self._drain()
+            drained = self._drain()
             server.stop()
             shutil.rmtree(self._metrics, ignore_errors=True)
-            log.info("worker.stopped")
+            log.info("worker.stopped", drained=drained)
+        if self._fatal is not None:
+            raise ConfigurationError(self._fatal)
+        return 0 if drained else 1
 
     # -------------------------------------------------------------------------------------- health
 
@@ -237,8 +241,9 @@ class Launcher:
             if child.status.get("fatal"):
                 self._fatal = child.status["fatal"]
 
-    def _drain(self) -> None:
-        """Tell every child to drain, and end those that do not within the grace."""
+    def _drain(self) -> bool:
+        """Tell every child to drain, end those that do not; tell whether all did by themselves."""
+        drained = True
         for child in self._everyone():
             if child.process is not None and child.process.poll() is None:
                 child.process.send_signal(signal.SIGTERM)
@@ -253,7 +258,9 @@ class Launcher:
                 log.warning("worker.child_killed", child=child.name, pid=process.pid)
                 process.kill()
                 process.wait()
+            drained = drained and process.returncode == 0
             self._close_pipes(child)
+        return drained
 
 
 def _new_metrics_folder() -> str:
