@@ -32,7 +32,7 @@ class Channel:
         self.outstanding -= settled
         self.acked += sorted(settled)
 
-    def basic_reject(self, tag, requeue):  # noqa: ARG002 - as pika has it
+    def basic_reject(self, tag, requeue):
         """Give one tag back."""
         assert tag in self.outstanding, f"unknown delivery tag {tag}: the channel is closed"
         self.outstanding.discard(tag)
