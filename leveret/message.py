@@ -287,8 +287,11 @@ def format_time(moment: datetime) -> str:
 
 
 def now_plus(delay: timedelta) -> datetime:
-    """Return the time ``delay`` from now."""
-    return datetime.now(UTC) + delay
+    """Return the time ``delay`` from now; the end of all time for what is beyond it."""
+    try:
+        return datetime.now(UTC) + delay
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _read_time(value: object) -> datetime:

@@ -40,9 +40,11 @@ THREAD_PREFIX = "leveret-io"
 class Unreadable(pika.BasicProperties):  # type: ignore[misc]
     """The properties of a delivery whose header could not be decoded; all of them are unset."""
 
-    def __init__(self, cause: Exception | None = None) -> None:
+    def __init__(self, cause: Exception | None = None, raw: bytes = b"") -> None:
         super().__init__()
         self.cause = cause
+        #: The header as it came: property flags, and the properties.
+        self.raw = raw
 
 
 class _Channel(Channel):  # type: ignore[misc]
@@ -134,7 +136,8 @@ class Connection(SelectConnection):  # type: ignore[misc]
             return None
         (body_size,) = struct.unpack_from(">Q", buffer, spec.FRAME_HEADER_SIZE + 4)
         length = spec.FRAME_HEADER_SIZE + size + spec.FRAME_END_SIZE
-        return length, frame.Header(channel, body_size, Unreadable(error))
+        raw = bytes(buffer[spec.FRAME_HEADER_SIZE + 12 : length - spec.FRAME_END_SIZE])
+        return length, frame.Header(channel, body_size, Unreadable(error, raw))
 
 
 def thread_name(purpose: str) -> str:

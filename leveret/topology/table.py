@@ -44,6 +44,10 @@ LEDGER_MAX_BYTES = 4 * 1024**3
 #: The bound that operators start with.
 LEDGER_POLICY_BYTES = 1024**3
 
+#: Queues that somebody looks at, and puts back what is in them: RabbitMQ 4 drops a message after 20
+#: such looks unless told otherwise, and has a word for "never" that RabbitMQ 3 does not know.
+_KEPT: dict[str, Argument] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
+
 _SAFE = {
     "x-queue-type": "quorum",
     "x-dead-letter-strategy": "at-least-once",
@@ -172,19 +176,16 @@ def build(queues: Sequence[str], actors: Mapping[str, str]) -> Topology:
             Exchange(name=CONTROL, kind="fanout"),
         ),
         queues=(
-            Queue(name=UNROUTABLE, arguments={"x-queue-type": "quorum"}),
+            Queue(name=UNROUTABLE, arguments=_KEPT),
             Queue(
                 name=LEDGER,
                 arguments={
-                    "x-queue-type": "quorum",
+                    **_KEPT,
                     "x-overflow": "drop-head",
                     "x-max-length-bytes": LEDGER_MAX_BYTES,
                 },
             ),
-            *(
-                Queue(name=dead_queue(queue), arguments={"x-queue-type": "quorum"})
-                for queue in queues
-            ),
+            *(Queue(name=dead_queue(queue), arguments=_KEPT) for queue in queues),
             *(Queue(name=work_queue(queue), arguments=_work_arguments(queue)) for queue in queues),
             *(
                 Queue(name=quarantine_queue(queue), arguments=_work_arguments(queue))

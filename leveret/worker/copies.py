@@ -7,12 +7,14 @@ cycle to the broker, which drops the message.
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import Any
 
 import pika
 
 from leveret import names, wheel
+from leveret.amqp.connection import Unreadable
 from leveret.message import PERSISTENT, PREFIX, format_time, now_plus
 from leveret.outcome import Dead, Expired, Quarantine, Retry, Returned, Snooze
 from leveret.worker.delivery import KILLS_HEADER, Delivery
@@ -38,6 +40,7 @@ _LEFT_OUT = frozenset(
     }
 )
 _MAX_HEADER_TEXT = 8_000
+_MAX_RAW_HEADER = 60_000
 
 
 def _copy(delivery: Delivery, headers: dict[str, Any]) -> pika.BasicProperties:
@@ -65,8 +68,8 @@ def delayed(delivery: Delivery, outcome: Retry | Snooze) -> tuple[str, str, pika
     """Address the copy that runs again later: exchange, routing key, properties."""
     job = delivery.job
     attempt = 1 if job is None else job.attempt
-    delay = min(outcome.delay, wheel.HORIZON)
-    headers: dict[str, Any] = {f"{PREFIX}due-at": format_time(now_plus(delay))}
+    delay = min(outcome.delay, wheel.HORIZON)  # what is longer is delayed again when it comes out
+    headers: dict[str, Any] = {f"{PREFIX}due-at": format_time(now_plus(outcome.delay))}
     if isinstance(outcome, Retry):
         headers[f"{PREFIX}attempt"] = attempt + 1
         units = wheel.round_up(wheel.units_of(delay), significant=2)
@@ -111,6 +114,10 @@ def dead_letter(
                 text = description["traceback"][-_MAX_HEADER_TEXT:]
                 headers[f"{PREFIX}traceback"] = _utf8(text)
     headers[f"{PREFIX}attempt"] = 1 if delivery.job is None else delivery.job.attempt
+    if isinstance(delivery.properties, Unreadable):
+        # As it is, it would stop the next reader, too.
+        raw = delivery.properties.raw[:_MAX_RAW_HEADER]
+        headers[f"{PREFIX}unreadable-header"] = base64.b64encode(raw).decode()
     return names.DEAD, delivery.session.queue, _copy(delivery, headers)
 
 

@@ -30,8 +30,11 @@ from leveret.worker.timelimit import TimeLimits
 
 __all__ = ["Executor"]
 
-#: A delayed job is not held back for less than this; clocks of two machines differ by more.
-_DUE_TOLERANCE = timedelta(milliseconds=50)
+#: What the wheel let go of is delayed again only when it is far from due: clocks of two machines
+#: may differ, and a wait that is longer than the wheel's horizon takes several rounds.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
+#: Dramatiq's envelope says when a job is due, and has not been in the wheel yet.
+_ENVELOPE_TOLERANCE = timedelta(milliseconds=50)
 
 
 class Executor:
@@ -84,9 +87,9 @@ class Executor:
             return Expired("its AMQP expiration was shorter than its delay")
         if job.expires_at is not None and job.expires_at.timestamp() <= now:
             return Expired(f"it was not to be started after {job.expires_at.isoformat()}")
-        if job.due_at is not None and properties.type is None:
+        if job.due_at is not None:
             wait = job.due_at - datetime.fromtimestamp(now, UTC)
-            if wait > _DUE_TOLERANCE:
+            if wait > (_ENVELOPE_TOLERANCE if properties.type is None else _CLOCK_TOLERANCE):
                 return Snooze(wait, "it is due later")
         if job.actor not in self._broker.actors:
             known = ", ".join(sorted(self._broker.actors)) or "none"

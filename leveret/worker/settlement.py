@@ -33,7 +33,6 @@ import pika
 
 from leveret import names
 from leveret.amqp import IOThread, Outbound, Post
-from leveret.amqp.connection import Unreadable
 from leveret.errors import PublishError, PublishRejected
 from leveret.message import PERSISTENT, Reason, new_id
 from leveret.outcome import (
@@ -249,12 +248,9 @@ class Settler:
         """Address the copy of an item; one that cannot be copied is dead, by the broker's way."""
         delivery, outcome = group.items[index]
         address = _address(delivery, outcome)
-        if address is None or (
-            _header_bytes(address[2]) <= _MAX_HEADER_BYTES
-            and not isinstance(delivery.properties, Unreadable)
-        ):
+        if address is None or _header_bytes(address[2]) <= _MAX_HEADER_BYTES:
             return address
-        error = PublishError("its headers cannot be copied: unreadable, or too large to add to")
+        error = PublishError("its headers cannot be copied: too large, or of types unknown here")
         group.refused[index] = error
         if not isinstance(outcome, Dead | Expired | Returned):
             group.items[index] = (delivery, Dead(Reason.BAD_HEADER, error))

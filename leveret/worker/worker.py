@@ -371,6 +371,11 @@ class Worker:
         return self._outbound.is_up and all(self._source.consuming.values())
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its IO thread runs, without which nothing is consumed or settled."""
+        return self._io.is_alive
+
+    @property
     def idle_seconds(self) -> float:
         """How long the quarantine lane has had no suspect; 0 for other workers."""
         if isinstance(self._source, LaneIntake) and self._is_idle():

@@ -56,7 +56,8 @@ def take(channel, count=1, queue=QUEUE, timeout=20.0):
     deadline = time.monotonic() + timeout
     for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=0.2):
         if method is not None:
-            found.append(Letter(body, properties, method.routing_key))
+            if properties.type:  # what has none came late out of the wheel, from another test
+                found.append(Letter(body, properties, method.routing_key))
         elif len(found) >= count or time.monotonic() > deadline:
             break
     channel.cancel()
@@ -310,7 +311,8 @@ def _all(channel):
         method, properties, body = channel.basic_get(QUEUE, auto_ack=True)
         if method is None:
             return found
-        found.append(Letter(body, properties, method.routing_key))
+        if properties.type:
+            found.append(Letter(body, properties, method.routing_key))
 
 
 def test_an_exchange_that_is_missing_fails_its_posts_and_no_others(fresh_vhost):

@@ -112,7 +112,7 @@ class Settling(RuleBasedStateMachine):
             assert not self.session.owes
 
 
-Settling.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+Settling.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestSettling = Settling.TestCase
 
 
