@@ -37,7 +37,7 @@ status: $(DEMO) ## Tell what of the stack runs
 
 .PHONY: demo
 demo: up ## Run the main job on real input: a year of flights, reports, mails, failures
-	@$(BIN)/python -m demo $(ARGS)
+	@$(BIN)/python -m compose.demo $(ARGS)
 
 .PHONY: test
 test: $(DEV) up ## Run all tests, in parallel, on the stack (ARGS="…" goes to pytest)
@@ -60,6 +60,10 @@ types: $(DEV) ## Check types
 .PHONY: imports
 imports: $(DEV) ## Check which folder imports which
 	@$(BIN)/lint-imports
+
+.PHONY: docs
+docs: $(DEV) ## Write the generated pages of docs/reference anew
+	@$(BIN)/python -m docs.generate
 
 .PHONY: wheel
 wheel: $(DEV) ## Build the wheel into dist/, and try it in an empty environment

@@ -83,6 +83,8 @@ def open_files(name: str) -> Iterator[duckdb.DuckDBPyConnection]:
             },
         )
         try:
+            # A long query would draw one on the worker's standard output.
+            connection.execute("SET enable_progress_bar = false")
             if not isinstance(found, LocalFileSystem):
                 connection.register_filesystem(found)
             try:

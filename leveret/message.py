@@ -254,7 +254,7 @@ def _check(job: Job) -> None:
         value = getattr(job, name)
         if value is None and name != "id":
             continue
-        if not isinstance(value, str) or not 0 < len(value.encode()) <= 255:
+        if not isinstance(value, str) or not 0 < _bytes_of(value) <= 255:
             raise InvalidJob(
                 Reason.BAD_PROPERTY, f"{name} is a string of 1 to 255 bytes, not {value!r}"
             )
@@ -268,6 +268,14 @@ def _check(job: Job) -> None:
             raise InvalidJob(
                 Reason.BAD_PROPERTY, f"{name} needs a time zone: {moment} could be any of 38 times"
             )
+
+
+def _bytes_of(text: str) -> int:
+    """Count the bytes that a text takes in UTF-8; 0 when it has no such form."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return 0
 
 
 # -------------------------------------------------------------------------------------- headers
@@ -295,15 +303,16 @@ def _read_time(value: object) -> datetime:
 
 def _whole(low: int, high: int) -> Callable[[object], int]:
     def read(value: object) -> int:
-        if type(value) is not int or not low <= value <= high:
+        # pika reads a long as a subclass of int, so that the type alone says little
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ValueError(f"a whole number from {low} to {high}")
-        return value
+        return int(value)
 
     return read
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value.encode(errors="replace")) <= 255:
+    if not isinstance(value, str) or not 0 < _bytes_of(value) <= 255:
         raise ValueError("a string of 1 to 255 bytes")
     return value
 
@@ -327,23 +336,50 @@ class Header:
     write: Callable[[Any], Any] = _same
     default: object = None
     description: str = ""
+    #: What it looks like on the wire, as JSON Schema.
+    schema: Mapping[str, object] = field(default_factory=dict)
 
+
+_TIME = {"type": "string", "format": "date-time"}
+_KEY = {"type": "string", "minLength": 1, "maxLength": 255}
 
 #: The headers of the contract, without their prefix ``x-leveret-``.
 HEADERS: Mapping[str, Header] = {
-    "attempt": Header("attempt", _whole(1, 100_000), default=1, description="1 for the first run"),
-    "max-retries": Header(
-        "max_retries", _whole(0, 1000), description="replaces the actor's own limit"
+    "attempt": Header(
+        "attempt",
+        _whole(1, 100_000),
+        default=1,
+        description="1 for the first run",
+        schema={"type": "integer", "minimum": 1, "maximum": 100_000, "default": 1},
     ),
-    "due-at": Header("due_at", _read_time, format_time, description="when it was wanted"),
+    "max-retries": Header(
+        "max_retries",
+        _whole(0, 1000),
+        description="replaces the actor's own limit",
+        schema={"type": "integer", "minimum": 0, "maximum": 1000},
+    ),
+    "due-at": Header(
+        "due_at", _read_time, format_time, description="when it was wanted", schema=_TIME
+    ),
     "expires-at": Header(
-        "expires_at", _read_time, format_time, description="not to be started after this time"
+        "expires_at",
+        _read_time,
+        format_time,
+        description="not to be started after this time",
+        schema=_TIME,
     ),
     "idempotency-key": Header(
-        "idempotency_key", _text, description="jobs of one actor with the same key are one effect"
+        "idempotency_key",
+        _text,
+        description="jobs of one actor with the same key are one effect",
+        schema=_KEY,
     ),
     "once": Header(
-        "once", _flag, default=False, description="its database effects happen once (needs a claim)"
+        "once",
+        _flag,
+        default=False,
+        description="its database effects happen once (needs a claim)",
+        schema={"type": "boolean", "default": False},
     ),
 }
 _WIRE_HEADERS = {PREFIX + name: header for name, header in HEADERS.items()}
@@ -419,7 +455,20 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_from_json = json.JSONDecoder(parse_constant=_no_constant).decode
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object; a name given twice means something else to every reader."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names_ = [name for name, _ in pairs]
+        twice = next(name for name in found if names_.count(name) > 1)
+        raise ValueError(f"the name {twice[:200]!r} is given twice in one object")
+    return found
+
+
+_from_json = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_object).decode
+_to_text = json.JSONEncoder(ensure_ascii=False).encode
+#: An escape that may be half a character.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _read_body(body: bytes, limit: int) -> dict[str, Any]:
@@ -436,6 +485,8 @@ def _read_body(body: bytes, limit: int) -> dict[str, Any]:
         document = _from_json(text)
     except ValueError as error:
         raise InvalidJob(Reason.NOT_JSON, f"the body is not JSON: {error}") from None
+    if _SURROGATE.search(text) is not None and _bytes_of(_to_text(document)) == 0:
+        raise InvalidJob(Reason.NOT_UTF8, "the body escapes half a character (a lone surrogate)")
     if not isinstance(document, dict):
         raise InvalidJob(
             Reason.NOT_AN_OBJECT,
@@ -444,7 +495,9 @@ def _read_body(body: bytes, limit: int) -> dict[str, Any]:
     return document
 
 
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+#: A string, or a bracket. The string is possessive and needs no end, so that a body of quotes
+#: costs one look at each of its characters, not one at each pair of them.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _depth(text: str) -> int:

@@ -10,6 +10,7 @@ outcome             what the settler publishes before it acks                   
 `Expired`           the record, and the dead letter                                   expired
 `Cancelled`         the record                                                        cancelled
 `Quarantine`        the record, and the job's copy into the quarantine lane           queued
+`Returned`          the job's copy into its queue                                     queued
 ==================  ================================================================  =============
 """
 
@@ -27,6 +28,7 @@ __all__ = [
     "Outcome",
     "Quarantine",
     "Retry",
+    "Returned",
     "Snooze",
     "Succeeded",
 ]
@@ -84,4 +86,16 @@ class Quarantine:
     kills: int
 
 
-Outcome = Succeeded | Retry | Snooze | Dead | Expired | Cancelled | Quarantine
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The worker is ending, and had not started the job.
+
+    It goes back as a copy: what `basic.nack` gives back, the broker charges with a delivery, and a
+    rolling restart would make suspects of jobs that only waited.
+    """
+
+    #: Deaths of workers that the delivery is charged with so far.
+    kills: int = 0
+
+
+Outcome = Succeeded | Retry | Snooze | Dead | Expired | Cancelled | Quarantine | Returned

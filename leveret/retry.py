@@ -89,7 +89,10 @@ def _wanted_delay(error: Any) -> timedelta | None:
             return error.after
         case DramatiqRetry():
             return None if error.delay is None else timedelta(milliseconds=error.delay)
-    wanted = getattr(error, "retry_after", None)
+    try:
+        wanted = getattr(error, "retry_after", None)
+    except Exception:  # noqa: BLE001 - an error that fails at giving a hint gives none
+        return None
     if isinstance(wanted, timedelta):
         return max(wanted, timedelta(0))
     if isinstance(wanted, int | float) and not isinstance(wanted, bool) and 0 <= wanted < 3e7:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -27,27 +28,28 @@ def _words(value: str) -> tuple[str, ...]:
 
 def _queues(value: str) -> tuple[str, ...]:
     words = _words(value)
-    for word in words:
-        if not is_queue_name(word):
-            raise ValueError(f"{word!r} is not a queue: one lower-case word, and not 'any'")
-    if not words or len(set(words)) != len(words):
-        raise ValueError("at least one queue, each named once")
+    if not words or len(set(words)) != len(words) or not all(map(is_queue_name, words)):
+        raise ValueError(
+            "queues separated by commas, each named once, each a lower-case word other than 'any'"
+        )
     return words
 
 
 def _between(low: int, high: int) -> Callable[[str], int]:
     def read(value: str) -> int:
-        number = int(value)
-        if not low <= number <= high:
+        if not value.isascii() or not value.isdigit() or not low <= int(value[:20]) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
-        return number
+        return int(value)
 
     return read
 
 
 def _seconds(value: str) -> timedelta:
-    seconds = float(value)
-    if not 0 < seconds < 1e9:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 1e-6 <= seconds < 1e9:
         raise ValueError("a number of seconds above 0")
     return timedelta(seconds=seconds)
 
@@ -116,7 +118,7 @@ class Settings:
                     values[setting.name] = setting.metadata["read"](text)
                 except ValueError as error:
                     shown = "…" if setting.metadata["secret"] else repr(text)
-                    raise ConfigurationError(f"{variable} is {shown}, not {error}") from None
+                    raise ConfigurationError(f"{variable} is {shown}; it must be {error}") from None
         return cls(**values)
 
     def require_amqp_url(self) -> str:
@@ -143,9 +145,22 @@ class Settings:
         return shown
 
 
+_PASSWORD = re.compile(r"(password|passwd|pwd|secret|token)=[^&\s]*", re.IGNORECASE)
+
+
 def _mask(url: str) -> str:
-    pieces = urlsplit(url)
+    """Write an address without its password, wherever that stands in it."""
+    url = _PASSWORD.sub(r"\1=***", url)
+    if "@" not in url:
+        return url
+    try:
+        pieces = urlsplit(url)
+        user = pieces.username
+    except ValueError:
+        user = None
+    if user is None or not pieces.netloc.count("@"):
+        return "***"  # an address that cannot be taken apart may have its password anywhere
     if pieces.password is None:
         return url
     where = pieces.netloc.rpartition("@")[2]
-    return urlunsplit(pieces._replace(netloc=f"{pieces.username}:***@{where}"))
+    return urlunsplit(pieces._replace(netloc=f"{user}:***@{where}"))

@@ -53,10 +53,9 @@ def units_of(delay: timedelta) -> int:
     """
     if delay < timedelta(0):
         raise ValueError(f"a delay must not be negative, not {delay}")
-    units = -(-delay // UNIT)
-    if units >= RADIX**DIGITS:
+    if delay > HORIZON:
         raise ValueError(f"a delay of {delay} is beyond the wheel's horizon of {HORIZON}")
-    return units
+    return -(-delay // UNIT)
 
 
 def round_up(units: int, *, significant: int) -> int:

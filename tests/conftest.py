@@ -6,14 +6,20 @@ import secrets
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from compose.native.paths import Checkout
 from compose.native.postgres import PostgresServer
 from tests.support.brokers import PrivateBroker, SharedBroker, Vhost
 from tests.support.databases import temporary_database
+from tests.support.workers import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# A machine with other work to do is slow now and then; `timeout` bounds a test as a whole.
+settings.register_profile("leveret", deadline=None)
+settings.load_profile("leveret")
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +51,14 @@ def fresh_vhost(shared_broker: SharedBroker) -> Iterator[Vhost]:
     made = shared_broker.create_vhost("fresh")
     yield made
     _remove(made)
+
+
+@pytest.fixture
+def worker(vhost: Vhost) -> Iterator[Rig]:
+    """Return a worker of this test's own, in this process: declare actors on it, then start it."""
+    rig = Rig(vhost)
+    yield rig
+    rig.close()
 
 
 @pytest.fixture

@@ -62,6 +62,11 @@ class Checkout:
         return self.stack / "env.d"
 
     @property
+    def demo_mark(self) -> str:
+        """The mark of the demonstration's workers, which end with it or with the stack."""
+        return f"demo:{self.stack}"
+
+    @property
     def passwords(self) -> Path:
         """The generated passwords."""
         return self.stack / "passwords.json"

@@ -37,6 +37,8 @@ VHOST = "leveret"
 #: The broker's administrator: it makes vhosts and users, and does none of the processes' work.
 OWNER = "owner"
 DATABASE = "leveret"
+#: How long workers of a demonstration that was broken off may take to drain.
+_DEMO_GRACE_SECONDS = 8.0
 #: The roles whose processes use PostgreSQL.
 _DATABASE_ROLES = ("admin", "publisher", "relay", "worker", "recorder", "api")
 
@@ -100,8 +102,14 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything of this checkout; return when no process is left."""
+        demo = self.checkout.demo_mark
         nodes = [self.node, *self._other_nodes()]
-        ours = [*self.worker.processes(), *(pid for node in nodes for pid in node.processes())]
+        ours = [
+            *self.worker.processes(),
+            *processes.marked(demo),
+            *(pid for node in nodes for pid in node.processes()),
+        ]
+        processes.end(demo, grace_seconds=_DEMO_GRACE_SECONDS)
         self.worker.stop()
         with ThreadPoolExecutor(max_workers=2) as pool:
             stops = [self.postgres.stop, *(node.stop for node in nodes)]

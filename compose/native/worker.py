@@ -22,7 +22,7 @@ _MODULE = "services.worker"
 _READY_SECONDS = 20.0
 _GRACE_SECONDS = 15.0
 #: What of the shell's environment a worker may see: no setting and no secret that is not its own.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "VIRTUAL_ENV")
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "VIRTUAL_ENV")
 
 
 class Worker:
@@ -97,7 +97,7 @@ class Worker:
 
     def _spawn(self) -> None:
         port = ports.remembered(self._port_file, ["worker"])["worker"]
-        inherited = {key: value for key, value in os.environ.items() if key in _INHERITED}
+        inherited = {key: value for key, value in os.environ.items() if key in INHERITED}
         processes.spawn(
             [sys.executable, "-m", _MODULE, "--queues", QUEUES],
             mark=self._mark,

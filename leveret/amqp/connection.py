@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import pika
 from pika import frame, spec
 from pika.adapters.select_connection import SelectConnection
+from pika.channel import Channel
 
 if TYPE_CHECKING:
     from leveret.amqp.io import IOThread
@@ -45,6 +46,21 @@ class Unreadable(pika.BasicProperties):  # type: ignore[misc]
         self.cause = cause
 
 
+class _Channel(Channel):  # type: ignore[misc]
+    """A channel that also delivers what was on its way when its subscription was cancelled.
+
+    pika rejects such messages by itself, behind the back of whoever counts delivery tags, and the
+    broker charges them with a failed delivery.
+    """
+
+    def _on_deliver(self, method_frame: Any, header_frame: Any, body: bytes) -> None:
+        consumer = self._consumers.get(method_frame.method.consumer_tag)
+        if consumer is None:
+            super()._on_deliver(method_frame, header_frame, body)
+        else:
+            consumer(self, method_frame.method, header_frame.properties, body)
+
+
 class Connection(SelectConnection):  # type: ignore[misc]
     """A `pika.SelectConnection` that writes bursts at once and survives bad headers."""
 
@@ -54,6 +70,9 @@ class Connection(SelectConnection):  # type: ignore[misc]
         self._write_lock = threading.Lock()
         self._overflow: list[bytes] = []
         super().__init__(*args, custom_ioloop=io.loop, **kwargs)
+
+    def _create_channel(self, channel_number: int, on_open_callback: Any) -> Channel:
+        return _Channel(self, channel_number, on_open_callback)
 
     def begin_burst(self) -> None:
         """Collect frames from here on; only on the IO thread."""

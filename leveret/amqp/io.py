@@ -44,6 +44,8 @@ class IOThread:
         self._guest_left_at = 0.0
         self._called_back = threading.Event()
         self._stopped = False
+        #: Brokers that cannot be reached, and since when (`time.monotonic`); kept by the links.
+        self.outages: dict[str, float] = {}
         #: When the loop last showed that it is alive (`time.monotonic`).
         self.last_tick = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

@@ -30,7 +30,8 @@ class Link:
 
     Every time a connection is up, ``on_up(connection)`` is called; every time it is gone,
     ``on_down(reason)``. Between attempts it waits with full jitter: a random time below a bound
-    that doubles from 0.2 s to 5 s. Losing the broker is one log line, and so is finding it again.
+    that doubles from 0.2 s to 5 s. Losing the broker is one log line for all links of an IO thread,
+    and so is finding it again.
 
     ``url`` may be several URLs separated by commas, the nodes of a cluster; attempts go round.
     All methods are for the IO thread; the callbacks run there.
@@ -53,7 +54,7 @@ class Link:
         self._on_down = on_down
         self._on_blocked = on_blocked
         self._attempt = 0
-        self._lost_at: float | None = None
+        self._outage: str | None = None
         self._wanted = False
         self._up = False
         self._on_closed: Callable[[], object] | None = None
@@ -95,13 +96,14 @@ class Link:
         )
 
     def _opened(self, connection: Connection) -> None:
-        if self._lost_at is not None:
+        lost_at = self._io.outages.pop(self._outage, None) if self._outage else None
+        if lost_at is not None:
             log.warning(
                 "%s: connected to the broker again after %.1f s",
                 self._name,
-                time.monotonic() - self._lost_at,
+                time.monotonic() - lost_at,
             )
-        self._attempt, self._lost_at, self._up = 0, None, True
+        self._attempt, self._outage, self._up = 0, None, True
         if self._on_blocked is not None:
             blocked = self._on_blocked
             connection.add_on_connection_blocked_callback(lambda _c, m: blocked(m.method.reason))
@@ -116,15 +118,19 @@ class Link:
 
     def _down(self, reason: str) -> None:
         was_up, self._up, self.connection = self._up, False, None
-        if self._wanted and self._lost_at is None:
-            self._lost_at = time.monotonic()
-            log.warning(
-                "%s: no connection to the broker at %s (%s); trying until it is back",
-                self._name,
-                _address(self._parameters[self._attempt % len(self._parameters)]),
-                reason,
-            )
+        if self._wanted and self._outage is None:
+            self._outage = _address(self._parameters[self._attempt % len(self._parameters)])
+            if self._outage not in self._io.outages:
+                self._io.outages[self._outage] = time.monotonic()
+                log.warning(
+                    "%s: no connection to the broker at %s (%s); trying until it is back",
+                    self._name,
+                    self._outage,
+                    reason,
+                )
         if was_up:
+            if self._on_blocked is not None:
+                self._on_blocked(None)  # the next connection is blocked only if it is told so
             self._on_down(reason)
         if self._wanted:
             bound = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._attempt)
@@ -139,7 +145,10 @@ def parse_urls(url: str, name: str) -> list[pika.URLParameters]:
     """Read one or more AMQP URLs; passwords never appear in the errors."""
     result = []
     for part in url.split(","):
-        pieces = urlsplit(part.strip())
+        try:
+            pieces = urlsplit(part.strip())
+        except ValueError:
+            raise ConfigurationError("LEVERET_AMQP_URL cannot be read; check its host") from None
         if pieces.scheme not in ("amqp", "amqps") or not pieces.hostname:
             raise ConfigurationError(
                 f"LEVERET_AMQP_URL must look like amqp://user:password@host:5672/vhost, "
@@ -147,8 +156,12 @@ def parse_urls(url: str, name: str) -> list[pika.URLParameters]:
             )
         try:
             parameters = pika.URLParameters(part.strip())
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"LEVERET_AMQP_URL cannot be read: {error}") from None
+        except (ValueError, TypeError):
+            # What pika says may quote a password that was not percent-encoded.
+            raise ConfigurationError(
+                "LEVERET_AMQP_URL cannot be read; write it as amqp://user:password@host:5672/vhost "
+                "with user, password and vhost percent-encoded, and check its parameters"
+            ) from None
         if "heartbeat" not in pieces.query:
             parameters.heartbeat = 10
         if "socket_timeout" not in pieces.query:
@@ -161,11 +174,16 @@ def parse_urls(url: str, name: str) -> list[pika.URLParameters]:
 
 
 def _address(parameters: Any) -> str:
-    return f"{parameters.host}:{parameters.port}{parameters.virtual_host!r}"
+    return f"{parameters.host}:{parameters.port}, virtual host {parameters.virtual_host!r}"
 
 
 def _reason(error: Exception | str) -> str:
+    """Say in a few words what pika wraps into several exceptions."""
+    while isinstance(error, Exception):
+        inner = (*error.args, getattr(error, "exception", None), *getattr(error, "exceptions", ()))
+        wrapped = [part for part in inner if isinstance(part, Exception)]
+        if not wrapped:
+            break
+        error = wrapped[-1]
     text = str(error) or type(error).__name__
-    if isinstance(error, Exception) and error.__cause__ is not None and not str(error):
-        text = str(error.__cause__)
     return " ".join(text.split())[:200]

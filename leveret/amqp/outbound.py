@@ -111,6 +111,11 @@ class Outbound:
         return self._channel is not None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether there is no connection, not even one that is being opened or closed."""
+        return self._link.connection is None
+
+    @property
     def pending(self) -> int:
         """Posts that are not settled yet."""
         return len(self._queue) + len(self._unconfirmed)

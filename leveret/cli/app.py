@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from leveret import asyncapi as contract
 from leveret.cli import topology
 from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
 from leveret.errors import ConfigurationError, InvalidJob
@@ -104,6 +105,17 @@ def _arguments(schema: dict[str, Any]) -> str:
     return ", ".join(
         name if name in required else f"[{name}]" for name in schema.get("properties", {})
     )
+
+
+@app.command()
+@guarded
+def asyncapi(
+    title: Annotated[str, typer.Option(help="The document's title.")] = "Leveret jobs",
+) -> None:
+    """Print the wire contract of the declared actors as AsyncAPI 3, with their JSON Schemas."""
+    settings = Settings.from_env()
+    described = contract.describe(load_actors(settings))
+    print_json(contract.document(described, settings.queues, title=title))
 
 
 @app.command()

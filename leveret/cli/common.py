@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pika.exceptions
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from leveret import declaration
@@ -77,7 +78,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(escape(str(value)) for value in row))
     console.print(table)
 
 

@@ -173,7 +173,7 @@ class Publisher:
     def publish_job(self, job: Job, *, timeout: timedelta | float | None = None) -> Receipt:
         """Publish a job that is already put together; otherwise like `publish`."""
         receipt = self._receipt(job, timeout)
-        self._admit(receipt, may_block=not _on_asyncio_loop())
+        self._admit(receipt, may_block=self._may_block())
         return receipt
 
     def send(
@@ -269,6 +269,10 @@ class Publisher:
                 job_id=receipt.job_id,
             )
 
+    def _may_block(self) -> bool:
+        """Tell whether the caller can be made to wait: not where that would stop the confirms."""
+        return not _on_asyncio_loop() and not (self._io is not None and self._io.is_current)
+
     def _is_full(self, size: int) -> bool:
         return self._under_way >= self._window or (
             self._bytes + size > self._window_bytes and self._under_way > 0
@@ -316,6 +320,11 @@ class Publisher:
         caller's business.
         """
         io, outbound = self._io, self._outbound
+        if io is not None and io.is_current:
+            raise RuntimeError(
+                "a callback of a receipt runs where confirms arrive, and must not wait for one; "
+                "publish there without waiting, or wait in another thread"
+            )
         if io is None or outbound is None or self._shared is not None:
             return
         io.drive(until, timeout)
@@ -403,14 +412,23 @@ def due_at(now: float, delay: timedelta | float | None, at: datetime | None) -> 
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
     if seconds < 0:
         raise InvalidJob(Reason.BAD_PROPERTY, f"a delay must not be negative, not {delay!r}")
-    return None if seconds == 0 else datetime.fromtimestamp(now + seconds, UTC)
+    return None if seconds == 0 else _moment(now + seconds, "delay", delay)
+
+
+def _moment(seconds: float, name: str, value: object) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise InvalidJob(
+            Reason.BAD_PROPERTY, f"{name} leads to no date in the calendar: {value!r}"
+        ) from None
 
 
 def _expires_at(now: float, expires: timedelta | float | datetime | None) -> datetime | None:
     if expires is None or isinstance(expires, datetime):
         return expires
     seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-    return datetime.fromtimestamp(now + seconds, UTC)
+    return _moment(now + seconds, "expires", expires)
 
 
 def _on_asyncio_loop() -> bool:

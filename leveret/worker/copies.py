@@ -14,14 +14,15 @@ import pika
 
 from leveret import names, wheel
 from leveret.message import PERSISTENT, PREFIX, format_time, now_plus
-from leveret.outcome import Dead, Expired, Quarantine, Retry, Snooze
-from leveret.worker.delivery import Delivery
+from leveret.outcome import Dead, Expired, Quarantine, Retry, Returned, Snooze
+from leveret.worker.delivery import KILLS_HEADER, Delivery
 from leveret.worker.failure import describe
 
-__all__ = ["dead_letter", "delayed", "suspect"]
+__all__ = ["dead_letter", "delayed", "returned", "suspect"]
 
-_BROKERS_OWN = frozenset(
+_LEFT_OUT = frozenset(
     {
+        KILLS_HEADER,
         "x-death",
         "x-delivery-count",
         "x-acquired-count",
@@ -31,6 +32,9 @@ _BROKERS_OWN = frozenset(
         "x-last-death-exchange",
         "x-last-death-queue",
         "x-last-death-reason",
+        # Further routing keys: the broker has honoured them when the original came in.
+        "CC",
+        "BCC",
     }
 )
 _MAX_HEADER_TEXT = 8_000
@@ -39,7 +43,7 @@ _MAX_HEADER_TEXT = 8_000
 def _copy(delivery: Delivery, headers: dict[str, Any]) -> pika.BasicProperties:
     original = delivery.properties
     kept = {
-        name: value for name, value in (original.headers or {}).items() if name not in _BROKERS_OWN
+        name: value for name, value in (original.headers or {}).items() if name not in _LEFT_OUT
     }
     job = delivery.job
     return pika.BasicProperties(
@@ -61,16 +65,28 @@ def delayed(delivery: Delivery, outcome: Retry | Snooze) -> tuple[str, str, pika
     """Address the copy that runs again later: exchange, routing key, properties."""
     job = delivery.job
     attempt = 1 if job is None else job.attempt
-    key = wheel.split_key(delivery.routing_key)[1]
-    headers: dict[str, Any] = {f"{PREFIX}due-at": format_time(now_plus(outcome.delay))}
     delay = min(outcome.delay, wheel.HORIZON)
+    headers: dict[str, Any] = {f"{PREFIX}due-at": format_time(now_plus(delay))}
     if isinstance(outcome, Retry):
         headers[f"{PREFIX}attempt"] = attempt + 1
         units = wheel.round_up(wheel.units_of(delay), significant=2)
     else:
         headers[f"{PREFIX}attempt"] = attempt
         units = wheel.units_of(delay)
-    return names.RETRY, f"{wheel.digits_of(units)}.{key}", _copy(delivery, headers)
+    return names.RETRY, f"{wheel.digits_of(units)}.{_way_back(delivery)}", _copy(delivery, headers)
+
+
+def _way_back(delivery: Delivery) -> str:
+    """Return the routing key that brings a job back to an actor's queue.
+
+    That is its own key where this is the usual one. Any other may be too long with the digits of
+    a delay in front, or refused to workers, or lead elsewhere: then the queue it came from.
+    """
+    key = wheel.split_key(delivery.routing_key)[1]
+    job = delivery.job
+    if job is None or key == f"{names.ANY_QUEUE}.{job.actor}":
+        return key
+    return f"{delivery.session.queue}.{job.actor}"
 
 
 def dead_letter(
@@ -89,18 +105,33 @@ def dead_letter(
         case Dead(reason, error):
             headers[f"{PREFIX}reason"] = str(reason)
             description = describe(error)
-            headers[f"{PREFIX}error"] = description["message"]
-            headers[f"{PREFIX}error-type"] = description["type"]
+            headers[f"{PREFIX}error"] = _utf8(description["message"])
+            headers[f"{PREFIX}error-type"] = _utf8(description["type"])
             if delivery.started_at is not None:
-                headers[f"{PREFIX}traceback"] = description["traceback"][-_MAX_HEADER_TEXT:]
+                text = description["traceback"][-_MAX_HEADER_TEXT:]
+                headers[f"{PREFIX}traceback"] = _utf8(text)
     headers[f"{PREFIX}attempt"] = 1 if delivery.job is None else delivery.job.attempt
     return names.DEAD, delivery.session.queue, _copy(delivery, headers)
+
+
+def _utf8(text: str) -> str:
+    """Escape what UTF-8 cannot write, such as half a character in the name of a file."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def returned(delivery: Delivery, outcome: Returned) -> tuple[str, str, pika.BasicProperties]:
+    """Address the copy that goes back to its queue: through the wheel, with a delay of nothing."""
+    headers: dict[str, Any] = {}
+    if outcome.kills:
+        headers[KILLS_HEADER] = outcome.kills
+    key = f"{wheel.digits_of(0)}.{wheel.split_key(delivery.routing_key)[1]}"
+    return names.RETRY, key, _copy(delivery, headers)
 
 
 def suspect(delivery: Delivery, outcome: Quarantine) -> tuple[str, str, pika.BasicProperties]:
     """Address the copy that runs alone."""
     headers = {
-        f"{PREFIX}kills": outcome.kills,
+        KILLS_HEADER: outcome.kills,
         f"{PREFIX}routing-key": wheel.split_key(delivery.routing_key)[1],
     }
     return names.QUARANTINE, delivery.session.queue, _copy(delivery, headers)

@@ -13,13 +13,17 @@ import dramatiq
 from dramatiq.broker import MessageProxy
 
 from leveret.errors import LeveretError
+from leveret.message import PREFIX
 
 if TYPE_CHECKING:
     import pika
 
     from leveret.message import Job
 
-__all__ = ["Delivery", "Session"]
+__all__ = ["KILLS_HEADER", "Delivery", "Session"]
+
+#: Deaths of workers that a copy's original was charged with; a run that ended clears them.
+KILLS_HEADER = f"{PREFIX}kills"
 
 
 class Session:
@@ -68,7 +72,7 @@ class Session:
         RabbitMQ 4.3 charges a message (``x-delivery-count``) for a ``basic.reject`` that requeues
         it, and not for a ``basic.nack``; before, both do.
         """
-        if not self.is_over:
+        if not self.is_over and self.channel.is_open:
             self.channel.basic_nack(tag, requeue=requeue)
             self._gone.add(tag)
             self.held.pop(tag, None)
@@ -81,8 +85,8 @@ class Session:
         and then acked alone. An ack names a tag that is still open: the broker closes the channel
         over any other.
         """
-        if self.is_over or not self._ready:
-            return
+        if self.is_over or not self._ready or not self.channel.is_open:
+            return  # on a channel that is being closed, everything goes back
         top, last, count = self._top, 0, 0
         while True:
             tag = top + 1
@@ -105,6 +109,10 @@ class Session:
         self._passed_over = set(self._ready)
 
 
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
 class Delivery(MessageProxy):
     """A message on its way through the worker.
 
@@ -116,15 +124,23 @@ class Delivery(MessageProxy):
         self,
         session: Session,
         tag: int,
-        routing_key: str,
+        routing_key: str | bytes,
         properties: pika.BasicProperties,
         body: bytes,
+        *,
+        redelivered: bool = False,
     ) -> None:
         self.session = session
         self.tag = tag
-        self.routing_key = routing_key
+        #: As text: what is not UTF-8 in it is escaped.
+        self.routing_key = (
+            routing_key
+            if isinstance(routing_key, str)
+            else routing_key.decode(errors="backslashreplace")
+        )
         self.properties = properties
         self.body = body
+        self._redelivered = redelivered
         #: The job, once it is read.
         self.job: Job | None = None
         #: Arguments as the actor gets them.
@@ -142,12 +158,36 @@ class Delivery(MessageProxy):
         self._proxied: dramatiq.Message[Any] | None = None
 
     @property
+    def unsuccessful(self) -> int:
+        """How often the broker has delivered it before.
+
+        Only a redelivery's count is the broker's own; on a first delivery, a publisher wrote it.
+        """
+        if not self._redelivered or not self.properties.headers:
+            return 0
+        return _count(self.properties.headers.get("x-delivery-count"))
+
+    @property
+    def inherited_kills(self) -> int:
+        """How many deaths an earlier copy of it was charged with."""
+        headers = self.properties.headers
+        return _count(headers.get(KILLS_HEADER)) if headers else 0
+
+    @property
     def label(self) -> str:
         """How logs name the job: its id, as far as it is known."""
         if self.job is not None:
             return self.job.id
         value = self.properties.message_id
         return value if isinstance(value, str) and value else "(no id)"
+
+    @property
+    def latest(self) -> Delivery:
+        """The last of the deliveries of this message that came while it was running."""
+        delivery = self
+        while delivery.successor is not None:
+            delivery = delivery.successor
+        return delivery
 
     @property
     def has_id(self) -> bool:

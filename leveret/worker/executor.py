@@ -58,12 +58,15 @@ class Executor:
             ended = self._prepare(delivery, now)
         except InvalidJob as error:
             return Dead(Reason(error.reason), error)
-        except Exception as error:  # noqa: BLE001 - a message must never end its worker thread
+        except BaseException as error:  # noqa: BLE001 - a message must never end its worker thread
             return Dead(Reason.REFUSED, error)
         if ended is not None:
             return ended
         delivery.started_at = now
-        outcome = self._perform(delivery)
+        try:
+            outcome = self._perform(delivery)
+        except BaseException as error:  # noqa: BLE001 - as above; what judges a run may fail, too
+            outcome = Dead(Reason.REFUSED, error)
         delivery.ended_at = time.time()
         return outcome
 
@@ -151,7 +154,7 @@ class Executor:
                 middleware.after_process_message(
                     self._broker, delivery, result=result, exception=error
                 )
-            except Exception as hook_error:  # noqa: BLE001 - becomes the outcome
+            except BaseException as hook_error:  # noqa: BLE001 - becomes the outcome
                 failure = failure or hook_error
         return failure
 

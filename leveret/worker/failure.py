@@ -10,7 +10,7 @@ import linecache
 from collections.abc import Iterator
 from types import TracebackType
 
-__all__ = ["describe", "frames_of", "kind_of"]
+__all__ = ["describe", "frames_of", "kind_of", "message_of"]
 
 _MAX_MESSAGE = 2_000
 _MAX_FRAMES = 40
@@ -46,7 +46,11 @@ def frames_of(error: BaseException) -> Iterator[tuple[str, int, str]]:
 
 def describe(error: BaseException) -> dict[str, str]:
     """Write an exception down: ``type``, ``message`` and ``traceback``."""
-    return {"type": kind_of(error), "message": message_of(error), "traceback": _trace(error)}
+    try:
+        trace = _trace(error)
+    except Exception:  # noqa: BLE001 - as its text may fail, so may its causes
+        trace = f"(the traceback of {type(error).__name__} cannot be written)"
+    return {"type": kind_of(error), "message": message_of(error), "traceback": trace}
 
 
 def _trace(error: BaseException) -> str:

@@ -103,11 +103,9 @@ class Intake:
         The broker counts every unsuccessful delivery. Those that ended because this process lost
         its connection, and lived, are not the message's fault and are taken off.
         """
-        headers = delivery.properties.headers
-        count = headers.get("x-delivery-count", 0) if headers else 0
-        if not count or not isinstance(count, int):
-            return 0
-        return max(0, count - self._interrupted.get(delivery.label, 0))
+        count = delivery.unsuccessful
+        survived = self._interrupted.get(delivery.label, 0) if count else 0
+        return max(0, count - survived) + delivery.inherited_kills
 
     # ----------------------------------------------------------------------------- the callbacks
 
@@ -145,7 +143,14 @@ class Intake:
         channel = session.channel
 
         def deliver(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            delivery = Delivery(session, method.delivery_tag, method.routing_key, properties, body)
+            delivery = Delivery(
+                session,
+                method.delivery_tag,
+                method.routing_key,
+                properties,
+                body,
+                redelivered=method.redelivered,
+            )
             session.held[method.delivery_tag] = delivery
             self._on_delivery(delivery)
 
@@ -161,12 +166,12 @@ class Intake:
     def _cancelled(self, session: Session) -> None:
         """Come back to a queue that was deleted, or whose node is gone."""
         if session.channel.is_open:
+            self._over(session)
             session.channel.close(0, "the subscription was cancelled")
 
     def _closed(self, session: Session, error: Exception) -> None:
-        if session.is_over:
-            return
-        self._over(session)
+        if not session.is_over:
+            self._over(session)
         if self._stopping or self._connection is None or not self._connection.is_open:
             return
         failures = self._failures.get(session.queue, 0)

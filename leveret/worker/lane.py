@@ -27,6 +27,9 @@ __all__ = ["LaneIntake", "LaneWatch"]
 log = logging.getLogger("leveret.worker")
 
 _POLL_SECONDS = 0.5
+#: Where one suspect was, there are often more.
+_BUSY_POLL_SECONDS = 0.02
+_BUSY_SECONDS = 2.0
 _LOOK_SECONDS = 10.0
 
 
@@ -78,10 +81,7 @@ class LaneIntake:
 
     def charged(self, delivery: Delivery) -> int:
         """Count the deaths since the suspect came to the lane."""
-        headers = delivery.properties.headers or {}
-        count = headers.get("x-delivery-count", 0)
-        survived = delivery.label in self._survived
-        return max(0, count - survived) if isinstance(count, int) else 0
+        return max(0, delivery.unsuccessful - (delivery.label in self._survived))
 
     def _up(self, connection: Connection) -> None:
         self._connection = connection
@@ -115,7 +115,9 @@ class LaneIntake:
         """Ask the next queue, unless a suspect is in hand."""
         if self._stopping:
             return
-        self._io.call_later(_POLL_SECONDS / len(self._queues), self._poll)
+        busy = time.monotonic() - self.last_busy < _BUSY_SECONDS
+        pause = _BUSY_POLL_SECONDS if busy else _POLL_SECONDS
+        self._io.call_later(pause / len(self._queues), self._poll)
         if any(session.held for session in self._sessions.values()):
             self.last_busy = time.monotonic()
             return
@@ -128,7 +130,14 @@ class LaneIntake:
         def got(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
             headers = properties.headers or {}
             key = headers.get(f"{PREFIX}routing-key", method.routing_key)
-            delivery = Delivery(session, method.delivery_tag, str(key), properties, body)
+            delivery = Delivery(
+                session,
+                method.delivery_tag,
+                str(key),
+                properties,
+                body,
+                redelivered=method.redelivered,
+            )
             session.held[method.delivery_tag] = delivery
             self.last_busy = time.monotonic()
             self._on_delivery(delivery)

@@ -25,7 +25,7 @@ class PrefetchGovernor:
         self._fixed = fixed
         self._mean: float | None = None
         #: The prefetch to use now.
-        self.prefetch = fixed or threads * 8
+        self.prefetch = fixed or threads * _FEWEST
 
     def observe(self, seconds: float) -> None:
         """Take note of how long a job has run."""

@@ -30,6 +30,7 @@ from leveret.outcome import (
     Outcome,
     Quarantine,
     Retry,
+    Returned,
     Snooze,
     Succeeded,
 )
@@ -61,6 +62,7 @@ _EVENTS: dict[type[Outcome], str] = {
     Expired: "expired",
     Cancelled: "cancelled",
     Quarantine: "quarantined",
+    Returned: "returned",
 }
 
 
@@ -107,8 +109,8 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
 def _add_result(record: dict[str, Any], result: object) -> None:
     try:
         text = _encode(result)
-    except (TypeError, ValueError, RecursionError) as error:
-        record["result_lost"] = f"JSON cannot write it: {error}"[:200]
+    except Exception as error:  # noqa: BLE001 - a result may fail at being read in any way
+        record["result_lost"] = f"JSON cannot write it: {describe(error)}"[:200]
         return
     if len(text) > MAX_RESULT_BYTES:
         record["result_lost"] = f"it has {len(text)} bytes; {MAX_RESULT_BYTES} are the limit"

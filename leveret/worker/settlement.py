@@ -36,7 +36,17 @@ from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import Unreadable
 from leveret.errors import PublishError, PublishRejected
 from leveret.message import PERSISTENT, Reason, new_id
-from leveret.outcome import Cancelled, Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
+from leveret.outcome import (
+    Cancelled,
+    Dead,
+    Expired,
+    Outcome,
+    Quarantine,
+    Retry,
+    Returned,
+    Snooze,
+    Succeeded,
+)
 from leveret.worker import copies
 from leveret.worker.records import encode_group, encode_record
 
@@ -161,14 +171,15 @@ class Settler:
         self._notes: list[bytes] = []
         self._awake = False
         self._open_groups = 0
+        self._open_items = 0
         self._held = 0
         self._owing: set[Session] = set()
         self._lingering = False
 
     @property
     def pending(self) -> int:
-        """Deliveries, or groups of them, that are not settled yet. Exact only on the IO thread."""
-        return len(self._done) + self._open_groups + self._held + len(self._owing)
+        """Deliveries that are not settled yet, about; exact on the IO thread."""
+        return len(self._done) + self._open_items + self._held + len(self._owing)
 
     def submit(self, delivery: Delivery, outcome: Outcome) -> None:
         """Hand over a delivery whose run has ended. Thread-safe, returns at once."""
@@ -212,25 +223,42 @@ class Settler:
     def _publish(self, group: _Group) -> None:
         now = time.time()
         notes, self._notes = self._notes, []
-        records = [encode_record(delivery, outcome, now) for delivery, outcome in group.items]
-        if not records and not notes:
-            return
-        posts: list[Post] = [
-            _Record(self, group, encode_group(self._worker_id, [*notes, *records]))
+        addresses = [self._follow_up(group, index) for index in range(len(group.items))]
+        records = notes + [
+            encode_record(delivery, outcome, now)
+            for delivery, outcome in group.items
+            if not isinstance(outcome, Returned)
         ]
-        for index, (delivery, outcome) in enumerate(group.items):
-            address = _address(delivery, outcome)
-            if address is None:
-                continue
-            if isinstance(delivery.properties, Unreadable):
-                group.refused[index] = PublishError("a copy would lose headers that are unreadable")
-            elif _header_bytes(address[2]) > _MAX_HEADER_BYTES:
-                group.refused[index] = PublishError("the headers are too large to add to them")
-            else:
-                posts.append(_Copy(self, group, index, address, delivery.body))
-        group.open_posts = len(posts)
+        posts: list[Post] = []
+        if records:
+            posts.append(_Record(self, group, encode_group(self._worker_id, records)))
+        for index, address in enumerate(addresses):
+            if address is not None:
+                posts.append(_Copy(self, group, index, address, group.items[index][0].body))
+        if not posts and not group.items:
+            return
+        group.open_posts = max(1, len(posts))
         self._open_groups += 1
-        self._outbound.send_many(posts)
+        self._open_items += len(group.items)
+        if posts:
+            self._outbound.send_many(posts)
+        else:
+            self.post_settled(group)
+
+    def _follow_up(self, group: _Group, index: int) -> tuple[str, str, pika.BasicProperties] | None:
+        """Address the copy of an item; one that cannot be copied is dead, by the broker's way."""
+        delivery, outcome = group.items[index]
+        address = _address(delivery, outcome)
+        if address is None or (
+            _header_bytes(address[2]) <= _MAX_HEADER_BYTES
+            and not isinstance(delivery.properties, Unreadable)
+        ):
+            return address
+        error = PublishError("its headers cannot be copied: unreadable, or too large to add to")
+        group.refused[index] = error
+        if not isinstance(outcome, Dead | Expired | Returned):
+            group.items[index] = (delivery, Dead(Reason.BAD_HEADER, error))
+        return None
 
     def post_settled(self, group: _Group) -> None:
         """Take note that the broker has answered for one post of a group."""
@@ -238,6 +266,7 @@ class Settler:
         if group.open_posts:
             return
         self._open_groups -= 1
+        self._open_items -= len(group.items)
         sessions = set()
         for index, (delivery, outcome) in enumerate(group.items):
             session = delivery.session
@@ -256,6 +285,9 @@ class Settler:
             self._commit()
 
     def _refused(self, delivery: Delivery, outcome: Outcome, error: PublishError) -> None:
+        if isinstance(outcome, Returned):
+            delivery.session.reject(delivery.tag, requeue=True)
+            return
         if isinstance(outcome, Dead | Expired):
             log.warning(
                 "job %s is rejected into the dead-letter exchange, because its dead letter could "
@@ -320,6 +352,8 @@ def _address(delivery: Delivery, outcome: Outcome) -> tuple[str, str, pika.Basic
             return copies.dead_letter(delivery, outcome)
         case Quarantine():
             return copies.suspect(delivery, outcome)
+        case Returned():
+            return copies.returned(delivery, outcome)
 
 
 def _header_bytes(properties: pika.BasicProperties) -> int:

@@ -19,9 +19,10 @@ from leveret import metrics
 from leveret.amqp import IOThread, Outbound
 from leveret.amqp.connection import thread_name
 from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, job_time
-from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Snooze, Succeeded
+from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Returned, Snooze, Succeeded
 from leveret.publisher import Publisher
 from leveret.worker.executor import Executor
+from leveret.worker.failure import message_of
 from leveret.worker.intake import Intake
 from leveret.worker.lane import LaneIntake, LaneWatch
 from leveret.worker.prefetch import PrefetchGovernor
@@ -208,6 +209,13 @@ class Worker:
         self._draining = True
         self._source.stop()
         for delivery in self._work.clear():
+            self._give_back(delivery)
+
+    def _give_back(self, delivery: Delivery) -> None:
+        """Return what was not started; a worker that cannot publish leaves that to the broker."""
+        if self._outbound.is_up:
+            self._settler.submit(delivery, Returned(self._source.charged(delivery)))
+        else:
             delivery.session.reject(delivery.tag, requeue=True)
 
     def _disconnect(self) -> None:
@@ -246,7 +254,7 @@ class Worker:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if self._draining:
-            delivery.session.reject(delivery.tag, requeue=True)
+            self._give_back(delivery)
             return
         if (self._orphans or self._unsettled) and self._adopt(delivery):
             return
@@ -268,12 +276,12 @@ class Worker:
         """Settle a redelivery by the run that it repeats, if that run was here."""
         run = _run_of(delivery)
         orphan = self._orphans.get(run)
-        if orphan is not None and orphan.successor is None:
-            orphan.successor = delivery
+        if orphan is not None and orphan.latest.session.is_over:
+            orphan.latest.successor = delivery
             metrics.REDELIVERIES_ADOPTED.inc()
             return True
         known = self._unsettled.pop(run, None)
-        if known is not None:
+        if known is not None and _is_redelivery(delivery):
             delivery.take_over(known[0])
             metrics.REDELIVERIES_ADOPTED.inc()
             self._settler.submit(delivery, known[1])
@@ -310,6 +318,9 @@ class Worker:
     def _on_settled(self, delivery: Delivery, outcome: Outcome) -> None:
         if self._orphans:
             self._orphans.pop(_run_of(delivery), None)
+        if isinstance(outcome, Returned):
+            log.debug("job.returned", **_who(delivery))
+            return
         job = delivery.job
         actor = "unknown"
         if job is not None and job.actor in self.broker.actors:
@@ -345,7 +356,7 @@ class Worker:
                 self._settler.note(started(delivery))
                 log.info("job.started", **_who(delivery))
         metrics.JOBS_IN_PROGRESS.set(len(running))
-        if now - self._last_heartbeat >= HEARTBEAT_SECONDS:
+        if now - self._last_heartbeat >= HEARTBEAT_SECONDS and self._outbound.is_up:
             self._last_heartbeat = now
             self._settler.note(heartbeat(self.queues, len(self._threads), running, now))
         self._source.set_prefetch(self._governor.adapt())
@@ -414,6 +425,12 @@ def _run_of(delivery: Delivery) -> _Run:
     return delivery.label, attempt if type(attempt) is int else repr(attempt)
 
 
+def _is_redelivery(delivery: Delivery) -> bool:
+    """Tell a message that came before from a new one of the same id, such as a replay."""
+    headers = delivery.properties.headers
+    return bool(headers and headers.get("x-delivery-count"))
+
+
 def _wanted_at(delivery: Delivery) -> float | None:
     job = delivery.job
     if job is None:
@@ -456,9 +473,11 @@ def _log_transition(
             log.error("job.dead", **who, reason=str(reason), error=_brief(error))
         case Expired(detail):
             log.warning("job.expired", **who, why=detail)
+        case Quarantine(kills):
+            log.warning("job.quarantined", **who, kills=kills)
         case _:
-            log.warning("job.settled", outcome=event, **who)
+            log.info("job.settled", **who, outcome=event)
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:500]}"
+    return f"{type(error).__name__}: {message_of(error)[:500]}"

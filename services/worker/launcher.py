@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import structlog
@@ -38,6 +39,7 @@ _STABLE_SECONDS = 10.0
 _LONGEST_RESTART_DELAY = 30.0
 #: After the grace, a child has so long to say good-bye.
 _FAREWELL_SECONDS = 5.0
+_METRICS_PREFIX = "leveret-metrics-"
 
 
 @dataclass(eq=False)
@@ -73,7 +75,7 @@ class Launcher:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._metrics = tempfile.mkdtemp(prefix="leveret-metrics-")
+        self._metrics = _new_metrics_folder()
         self._selector = selectors.DefaultSelector()
         self._children = [
             Child(f"process {n}", ["--threads", str(options.threads)])
@@ -252,6 +254,26 @@ class Launcher:
                 process.kill()
                 process.wait()
             self._close_pipes(child)
+
+
+def _new_metrics_folder() -> str:
+    """Make a folder for the counts of the children; remove those of launchers that were killed."""
+    parent = Path(tempfile.gettempdir())
+    for folder in parent.glob(f"{_METRICS_PREFIX}*"):
+        pid = folder.name.removeprefix(_METRICS_PREFIX).partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _describe(status: int) -> str:

@@ -78,8 +78,10 @@ def parse(arguments: Sequence[str], settings: Settings) -> Options:
                 f"--queues names {queue!r}, which is not one of LEVERET_QUEUES "
                 f"({','.join(settings.queues)})"
             )
-    if not queues:
-        raise ConfigurationError("--queues names no queue")
+    if not queues or len(set(queues)) != len(queues):
+        raise ConfigurationError(
+            f"--queues names at least one queue, and each once, not {found.queues!r}"
+        )
     return Options(
         queues=queues,
         threads=found.threads,

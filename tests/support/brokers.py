@@ -7,12 +7,13 @@ the management API. A `PrivateBroker` is a node of the test's own, which it may 
 from __future__ import annotations
 
 import secrets
+import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 from compose.native import envfile
-from compose.native.rabbitmq import Credentials, RabbitNode
+from compose.native.rabbitmq import Credentials, RabbitNode, find_scripts
 from leveret.management import Management, grant, provision
 from leveret.names import DEFAULT_QUEUES
 from leveret.topology import ROLES, apply, build
@@ -161,6 +162,25 @@ class PrivateBroker:
     def resume(self) -> None:
         """Let a frozen node go on."""
         self.node.resume()
+
+    def control(self, *arguments: str) -> str:
+        """Run `rabbitmqctl` on the node; return what it prints."""
+        account = self.node._account
+        done = subprocess.run(
+            [find_scripts() / "rabbitmqctl", "--quiet", *arguments],
+            env=self.node._environment(),
+            cwd=self.node.data_dir,
+            user=account.uid,
+            group=account.gid,
+            extra_groups=None if account.uid is None else [],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"rabbitmqctl {arguments} failed: {done.stdout}{done.stderr}")
+        return done.stdout
 
     def destroy(self) -> None:
         """Kill the node and remove its data."""

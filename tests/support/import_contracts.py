@@ -19,7 +19,7 @@ class ExternalsContract(Contract):
     source_modules = fields.ListField(subfield=fields.ModuleField())
     allowed_packages = fields.SetField(subfield=fields.StringField())
 
-    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Look for a chain of imports to each package that is not allowed."""
         allowed = set(self.allowed_packages) | sys.stdlib_module_names
         ours = set(self.session_options["root_packages"])

@@ -1,0 +1,334 @@
+"""Write the pages of docs/reference that follow from the code.
+
+``python -m docs.generate`` writes them, ``python -m docs.generate --check`` names those that are
+stale and ends with status 1 if there is one. A test does the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import typer
+import typer.main
+from prometheus_client.metrics import MetricWrapperBase
+
+from leveret import asyncapi, metrics, names, wheel
+from leveret.cli.app import app
+from leveret.declaration import load_actors
+from leveret.message import HEADERS, PREFIX
+from leveret.settings import Settings
+from leveret.topology import ROLES, Topology, build
+from services.worker.options import parse
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+NOTE = "<!-- Written by `make docs` from {source}. Do not edit. -->\n\n"
+WIDTH = 96
+
+
+def pages() -> dict[Path, str]:
+    """Return every generated file as it should be."""
+    broker = load_actors(["actors"])
+    actors = {name: actor.queue_name for name, actor in broker.actors.items()}
+    contract = asyncapi.document(asyncapi.describe(broker), names.DEFAULT_QUEUES)
+    wire = REFERENCE / "wire-contract.md"
+    return {
+        REFERENCE / "asyncapi.json": json.dumps(contract, indent=2) + "\n",
+        REFERENCE / "cli.md": cli(),
+        REFERENCE / "metrics.md": metric_page(),
+        REFERENCE / "settings.md": settings(),
+        REFERENCE / "topology.md": topology(build(names.DEFAULT_QUEUES, actors)),
+        wire: between(wire.read_text(), "headers", headers()),
+    }
+
+
+def main() -> int:
+    """Write the pages, or with ``--check`` only compare them."""
+    wanted = pages()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    check = "--check" in sys.argv[1:]
+    for path in stale:
+        print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
+        if not check:
+            path.write_text(wanted[path])
+    return 1 if check and stale else 0
+
+
+def between(page: str, mark: str, text: str) -> str:
+    """Replace what stands in a page between the comments of ``mark``."""
+    begin, end = f"<!-- generated: {mark} -->\n", f"<!-- end: {mark} -->\n"
+    head, _, rest = page.partition(begin)
+    _, _, tail = rest.partition(end)
+    return f"{head}{begin}{text}{end}{tail}"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Write a Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|")
+
+
+def _code(value: object) -> str:
+    return f"`{value}`" if str(value) else ""
+
+
+# ------------------------------------------------------------------------------------ wire contract
+
+
+def headers() -> str:
+    """Tabulate the headers of a job."""
+    return table(
+        ("header", "type", "meaning", "without it"),
+        [
+            (
+                _code(PREFIX + name),
+                _kind(header.schema),
+                header.description,
+                _code(json.dumps(header.default)) if header.default is not None else "",
+            )
+            for name, header in HEADERS.items()
+        ],
+    )
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    match schema:
+        case {"type": "integer", "minimum": low, "maximum": high}:
+            return f"integer, {low} to {high}"
+        case {"format": "date-time"}:
+            return "RFC 3339 time with a zone, or an AMQP timestamp"
+        case {"type": "string", "minLength": low, "maxLength": high}:
+            return f"string, {low} to {high} bytes"
+        case {"type": kind}:
+            return str(kind)
+    raise ValueError(f"no words for the header type {schema}")
+
+
+# ----------------------------------------------------------------------------------------- settings
+
+
+def settings() -> str:
+    """Tabulate the settings of the library and its processes."""
+    rows = [
+        (
+            _code(f"LEVERET_{setting.name.upper()}"),
+            _code(_default(setting.default)),
+            setting.metadata["description"] + (" (secret)" if setting.metadata["secret"] else ""),
+        )
+        for setting in fields(Settings)
+    ]
+    return (
+        "# Settings\n\n"
+        + NOTE.format(source="leveret/settings.py")
+        + "Environment variables, read once when a process starts. A wrong value ends the process "
+        "with status 2\nand a line that names the variable. `leveret settings` prints what is in "
+        "force, secrets masked.\n\n"
+        + table(("variable", "default", "meaning"), rows)
+        + "\nThe actors in the box have settings of their own: "
+        "[actors.md](actors.md#settings).\n"
+    )
+
+
+def _default(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case tuple():
+            return ",".join(map(str, value))
+        case timedelta():
+            return f"{value.total_seconds():g}"
+    return str(value)
+
+
+# ---------------------------------------------------------------------------------------------- CLI
+
+
+_EXIT_STATUS = """\
+Exit status of `leveret`: 0 when all is well, 1 when the answer is no (drift was found, a job was
+refused, the broker cannot be reached), 2 when the command line or a setting is wrong.
+"""
+
+
+def cli() -> str:
+    """Write down the help of every command."""
+    parts = [
+        "# Commands\n\n",
+        NOTE.format(source="leveret/cli and services/worker/options.py"),
+        _EXIT_STATUS,
+    ]
+    for name, text in _commands(typer.main.get_command(app), "leveret"):
+        parts.append(f"\n## {name}\n\n```text\n{text}\n```\n")
+    parts.append(f"\n## python -m services.worker\n\n```text\n{_worker_help()}\n```\n")
+    return "".join(parts)
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, str]]:
+    command.rich_markup_mode = None
+    context = typer.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    yield name, command.get_help(context).rstrip()
+    for word, part in sorted(getattr(command, "commands", {}).items()):
+        yield from _commands(part, f"{name} {word}")
+
+
+def _worker_help() -> str:
+    said = io.StringIO()
+    with (
+        mock.patch.dict(os.environ, {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}),
+        contextlib.redirect_stdout(said),
+        contextlib.suppress(SystemExit),
+    ):
+        parse(["--help"], Settings())
+    return said.getvalue().rstrip()
+
+
+# ----------------------------------------------------------------------------------------- topology
+
+
+def topology(wanted: Topology) -> str:
+    """Tabulate exchanges, queues, bindings and roles."""
+
+    def ours(name: str) -> bool:
+        return not name.startswith(f"{names.DELAY}.")
+
+    exchanges = [
+        (_code(e.name), e.kind, _code(e.alternate or "")) for e in wanted.exchanges if ours(e.name)
+    ]
+    queues = [
+        (_code(q.name), "<br>".join(_code(f"{k}={v}") for k, v in sorted(q.arguments.items())))
+        for q in wanted.queues
+        if ours(q.name)
+    ]
+    bindings = [
+        (
+            _code(b.source),
+            _code(b.key),
+            f"{'exchange' if b.to_exchange else 'queue'} {_code(b.destination)}",
+        )
+        for b in wanted.bindings
+        if ours(b.source)
+    ]
+    digits = [
+        (
+            k,
+            _code(names.wheel_exchange(k)),
+            f"`{names.wheel_queue(k, 1)}` to `{names.wheel_queue(k, wheel.RADIX - 1)}`",
+            " to ".join(_span(wheel.UNIT * wheel.RADIX**k * d) for d in (1, wheel.RADIX - 1)),
+        )
+        for k in reversed(range(wheel.DIGITS))
+    ]
+    roles = [
+        (
+            _code(role.user),
+            _code(role.configure),
+            _code(role.write),
+            _code(role.read),
+            "<br>".join(f"`{exchange}`: `{keys}`" for exchange, keys in role.topics.items()),
+            ", ".join(role.tags),
+        )
+        for role in ROLES.values()
+    ]
+    policies = [
+        (
+            _code(p.name),
+            _code(p.pattern),
+            ", ".join(_code(f"{k}={v}") for k, v in p.definition.items()),
+        )
+        for p in wanted.policies
+    ]
+    return (
+        "# Topology\n\n"
+        + NOTE.format(source="leveret/topology")
+        + "What `leveret topology apply` declares for the queues "
+        + ", ".join(map(_code, names.DEFAULT_QUEUES))
+        + f"\nand the actors in the box: {len(wanted.exchanges)} exchanges, {len(wanted.queues)} "
+        f"queues, {len(wanted.bindings)} bindings. Everything is durable, and every\nqueue is a "
+        "quorum queue. Why it is so: [the delay wheel](../explanation/delay-wheel.md),\n"
+        "[settlement](../explanation/settlement.md).\n\n## Exchanges\n\n"
+        + table(("exchange", "type", "alternate exchange"), exchanges)
+        + "\n## Queues\n\n"
+        + table(("queue", "arguments"), queues)
+        + "\n## Bindings\n\n"
+        + table(("from", "key", "to"), bindings)
+        + "\n## The delay wheel\n\n"
+        + table(("digit", "exchange", "queues", "message TTL"), digits)
+        + f"\nEach exchange has the alternate exchange `{names.UNROUTABLE}`, and is bound straight "
+        "to the queue of the\nnext digit that is not zero. Each queue has "
+        "`x-dead-letter-strategy=at-least-once`,\n`x-overflow=reject-publish`, and dead-letters to "
+        f"the exchange of the next lower digit, after the\nlast one to `{names.DUE}`.\n\n"
+        "## Policies\n\n"
+        + table(("policy", "pattern", "definition"), policies)
+        + "\nA policy is made when it is missing, and never changed: its values are the "
+        "operators'.\n\n## Users\n\nEach kind of process has a RabbitMQ user of its own. "
+        "Permissions are regular expressions over names;\nwhere a topic permission is given, the "
+        "user may publish to that exchange with these routing keys only.\n\n"
+        + table(("user", "configure", "write", "read", "routing keys", "tags"), roles)
+    )
+
+
+def _span(time: timedelta) -> str:
+    seconds = time.total_seconds()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:g} s"
+
+
+# ------------------------------------------------------------------------------------------ metrics
+
+
+def metric_page() -> str:
+    """Tabulate the metrics that a worker pool shows."""
+    rows = []
+    for name in sorted(metrics.__all__):
+        collector: Any = getattr(metrics, name)
+        if not isinstance(collector, MetricWrapperBase):
+            raise TypeError(f"leveret.metrics.{name} is not a metric")
+        (description,) = collector.describe()
+        suffix = "_total" if description.type == "counter" else ""
+        rows.append(
+            (
+                _code(description.name + suffix),
+                description.type,
+                ", ".join(map(_code, collector._labelnames)),  # noqa: SLF001
+                description.documentation,
+            )
+        )
+    rows.append(
+        (
+            "`leveret_worker_restarts_total`",
+            "counter",
+            "",
+            "Worker processes that died and were started again.",
+        )
+    )
+    return (
+        "# Metrics\n\n"
+        + NOTE.format(source="leveret/metrics.py")
+        + "`GET /metrics` of a worker pool, with `--http-port` set, in Prometheus' text format. "
+        "The counts of all\nprocesses of the pool are added up, and those of a process that died "
+        "stay.\n\n"
+        + table(("metric", "type", "labels", "meaning"), sorted(rows))
+        + "\n`outcome` is one of `succeeded`, `retrying`, `snoozed`, `dead`, `expired`, "
+        "`cancelled`, `quarantined`.\n`actor` is `unknown` for what names no actor of this "
+        "worker, so that a publisher cannot make up labels.\n\nWhat waits in a queue is RabbitMQ's "
+        "own to tell: its Prometheus plugin counts `leveret.<queue>`,\n`leveret.dead.<queue>` and "
+        "the rest.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""The AMQP clients of other languages, installed into build/ or from Debian's packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from compose.native.errors import StackError
+from compose.native.install import ensure_apt
+from tests.support.pages import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_JARS = ("amqp-client.jar", "slf4j-api.jar", "slf4j-nop.jar")
+
+
+def need(commands: Sequence[str], packages: Sequence[str], purpose: str) -> None:
+    """Have these commands and Debian packages; skip, naming what to install, where we may not.
+
+    As root (which continuous integration is) there is no excuse, and the test fails instead.
+    """
+    try:
+        missing = [command for command in commands if shutil.which(command) is None]
+        if missing or not commands:
+            ensure_apt(packages, purpose)
+    except StackError as error:
+        if os.geteuid() == 0:
+            raise
+        pytest.skip(str(error))
+
+
+def npm(package: str) -> Path:
+    """Install an npm package (`amqplib@2`) below build/npm; return the node_modules it is in."""
+    need(["node", "npm"], ["nodejs", "npm"], "what npm packages do in tests")
+    name = package.rpartition("@")[0]
+    # A folder for each: npm removes what it was not asked for, and tests run in parallel.
+    folder = ROOT / "build" / "npm" / name.replace("/", "-").removeprefix("@")
+    modules = folder / "node_modules"
+    if not (modules / name / "package.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        argv = ["npm", "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund"]
+        done = subprocess.run(
+            [*argv, package], cwd=folder, capture_output=True, text=True, timeout=110, check=False
+        )
+        if done.returncode:
+            reason = f"npm cannot install {package}: {done.stderr[-500:]}"
+            if os.geteuid() == 0:
+                pytest.fail(reason)
+            pytest.skip(reason)
+    return modules
+
+
+def java_class_path() -> str:
+    """Return the class path of the RabbitMQ client."""
+    need(["java"], ["default-jdk-headless"], "the Java example")
+    jars = [Path("/usr/share/java") / jar for jar in _JARS]
+    if not all(jar.exists() for jar in jars):
+        need([], ["librabbitmq-client-java", "libslf4j-java"], "the Java example")
+    return os.pathsep.join(map(str, jars))
+
+
+def go_environment() -> dict[str, str]:
+    """Return the variables with which `go run` finds the RabbitMQ client."""
+    need([], ["golang-go", "golang-github-rabbitmq-amqp091-go-dev"], "the Go example")
+    return {
+        "GO111MODULE": "off",
+        "GOPATH": "/usr/share/gocode",
+        "GOCACHE": str(ROOT / "build" / "go"),
+        "GOFLAGS": "",
+    }

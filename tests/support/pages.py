@@ -1,0 +1,18 @@
+"""The pages under docs/, as tests read them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(page: str) -> dict[str, str]:
+    """Return a page's named code blocks, by name: ` ```python publish.py ` is `publish.py`."""
+    text = (ROOT / page).read_text()
+    found = re.findall(r"^```\w+ (\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names = [name for name, _ in found]
+    repeated = {name for name in names if names.count(name) > 1}
+    assert not repeated, f"{page} has more than one block {repeated}"
+    return dict(found)
