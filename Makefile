@@ -82,7 +82,8 @@ lock: ## Resolve the dependencies anew, into requirements/*.lock
 	@sh requirements/lock.sh
 
 .PHONY: clean
-clean: down ## Stop the stack; remove its data, the environments and all that was built
+clean: ## Stop the stack; remove its data, the environments and all that was built
+	@if [ -d .stack ]; then $(MAKE) -s $(DEMO) && $(BIN)/python -m compose.native clean; fi
 	@if [ -L .stack/data ]; then rm -rf "$$(readlink .stack/data)"; fi
 	@rm -rf .stack .venv .venv-bench build dist .mypy_cache .pytest_cache .ruff_cache
 	@rm -rf .hypothesis .import_linter_cache

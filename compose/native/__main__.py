@@ -1,4 +1,4 @@
-"""`python -m compose.native up|down|status`: the stack of this checkout.
+"""`python -m compose.native up|down|clean|status`: the stack of this checkout.
 
 `python -m compose.native install PACKAGE…` installs what a test needs from Debian's packages.
 """
@@ -19,7 +19,7 @@ from leveret.errors import LeveretError
 def main() -> int:
     """Run one command; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m compose.native", description=__doc__)
-    parser.add_argument("command", choices=("up", "down", "status", "install"))
+    parser.add_argument("command", choices=("up", "down", "clean", "status", "install"))
     parser.add_argument("packages", nargs="*", help="for install: names of Debian packages")
     arguments = parser.parse_args()
     command: str = arguments.command
@@ -35,6 +35,8 @@ def main() -> int:
                 print(f"ready after {time.monotonic() - began:.1f} s")
             case "down":
                 stack.down()
+            case "clean":
+                stack.clean()
             case _:
                 for part, state in stack.status():
                     print(f"{part + ':':18} {state}")

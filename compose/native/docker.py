@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 from compose.native import envfile, ports
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from compose.native.rabbitmq import Credentials
 
 _PORTS = ("amqp", "management", "prometheus", "postgres")
+#: The broker and the database are asked for by two threads, and come with one command.
+_STARTING = threading.Lock()
 
 
 @functools.cache
@@ -26,7 +30,7 @@ def engine_runs() -> bool:
         return False
     for argv in (["docker", "info"], ["docker", "compose", "version"]):
         try:
-            answer = subprocess.run(argv, capture_output=True, timeout=5, check=False)
+            answer = subprocess.run(argv, capture_output=True, timeout=15, check=False)
         except subprocess.TimeoutExpired:
             return False
         if answer.returncode:
@@ -34,17 +38,21 @@ def engine_runs() -> bool:
     return True
 
 
-@functools.cache
 def up(checkout: Checkout, owner: Credentials, postgres_password: str) -> dict[str, int] | None:
-    """Start the containers, wait until they are healthy, return their ports.
+    """Start the containers, wait until they are healthy, return their ports. Thread-safe.
 
     Returns None when no engine runs.
     """
-    if not engine_runs():
-        return None
+    with _STARTING:
+        return _up(checkout, owner, postgres_password) if engine_runs() else None
+
+
+@functools.cache
+def _up(checkout: Checkout, owner: Credentials, postgres_password: str) -> dict[str, int]:
     file = _ports_file(checkout)
     known = ports.load(file)
     if not known or not all(ports.is_open(port) for port in known.values()):
+        print("starting RabbitMQ and PostgreSQL in Docker; it pulls missing images", flush=True)
         known = ports.remembered(file, _PORTS)
     variables = {f"LEVERET_{name.upper()}_PORT": str(port) for name, port in known.items()}
     variables |= {"LEVERET_OWNER": owner.user, "LEVERET_OWNER_PASSWORD": owner.password}
@@ -67,6 +75,14 @@ def down(checkout: Checkout) -> None:
             raise StackError(f"`docker compose down` failed:\n{answer.stderr.strip()}")
 
 
+def remove_data(checkout: Checkout) -> None:
+    """Remove the containers of this checkout with their volumes, if an engine runs."""
+    if _env_file(checkout).exists() and engine_runs():
+        answer = _compose(checkout, "down", "--volumes")
+        if answer.returncode:
+            raise StackError(f"`docker compose down --volumes` failed:\n{answer.stderr.strip()}")
+
+
 def status(checkout: Checkout) -> list[tuple[str, str]]:
     """Return the containers of this checkout with their state, none without an engine."""
     if not _env_file(checkout).exists() or not engine_runs():
@@ -80,7 +96,9 @@ def _compose(checkout: Checkout, *argv: str) -> subprocess.CompletedProcess[str]
     file = checkout.root / "compose" / "compose.yaml"
     command = ["docker", "compose", "--project-name", f"leveret-{checkout.key}"]
     command += ["--file", str(file), "--env-file", str(_env_file(checkout)), *argv]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    # A variable of the shell would win over the same one in the file.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
 def _env_file(checkout: Checkout) -> Path:

@@ -119,6 +119,11 @@ class Stack:
         docker.down(self.checkout)
         processes.wait_reaped(ours)
 
+    def clean(self) -> None:
+        """Stop everything, and remove the volumes of the containers: their passwords go, too."""
+        self.down()
+        docker.remove_data(self.checkout)
+
     def status(self) -> list[tuple[str, str]]:
         """Return each part of the stack with what it does now."""
         broker = "stopped"
