@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from leveret.errors import ConfigurationError, ManagementError
-from leveret.names import DEFAULT_QUEUES
+from leveret.names import DEFAULT_QUEUES, UNROUTABLE
 from leveret.topology import build
 from leveret.topology.roles import ROLES
 
@@ -154,6 +154,16 @@ class Management:
 
     # Queues.
 
+    def ensure_queue(self, vhost: str, name: str, *, arguments: Mapping[str, object]) -> None:
+        """Declare a durable queue, unless one of that name exists."""
+        if self.find("queues", vhost, name) is None:
+            self.put("queues", vhost, name, body={"durable": True, "arguments": dict(arguments)})
+
+    def bind_queue(self, vhost: str, exchange: str, queue: str, key: str = "") -> None:
+        """Bind a queue to an exchange; a binding that is there stays as it is."""
+        body = {"routing_key": key, "arguments": {}}
+        self.post("bindings", vhost, "e", exchange, "q", queue, body=body)
+
     def queues(self, vhost: str) -> list[_JSON]:
         """Return the queues of a virtual host with their statistics."""
         found: list[_JSON] = self.get("queues", vhost)
@@ -260,12 +270,20 @@ def grant(management: Management, vhost: str, roles: Mapping[str, Role] = ROLES)
     """Give each role's user its permissions in ``vhost``, and take away any others.
 
     Restrictions go first: a topic exchange without them takes every routing key. RabbitMQ 4.3
-    restricts only exchanges that exist, so those are declared even before, where they are missing;
-    and it forgets the restrictions of an exchange that is deleted, so grant again after that.
+    restricts only exchanges that exist, so those are declared even before, where they are missing,
+    with the queue that parks what is published before the topology is there; and it forgets the
+    restrictions of an exchange that is deleted, so grant again after that.
     """
     restricted = {exchange for role in roles.values() for exchange in role.topics}
-    for entry in build(DEFAULT_QUEUES, {}).exchanges:
-        if entry.name in restricted:
+    table = build(DEFAULT_QUEUES, {})
+    for queue in table.queues:
+        if queue.name == UNROUTABLE:
+            management.ensure_queue(vhost, queue.name, arguments=queue.arguments)
+    for entry in table.exchanges:
+        if entry.name == UNROUTABLE:
+            management.ensure_exchange(vhost, entry.name, entry.kind, arguments=entry.arguments)
+            management.bind_queue(vhost, entry.name, UNROUTABLE)
+        elif entry.name in restricted:
             management.ensure_exchange(vhost, entry.name, entry.kind, arguments=entry.arguments)
     for role in roles.values():
         if set(management.topic_permissions(vhost, role.user)) - set(role.topics):

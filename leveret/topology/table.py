@@ -162,14 +162,14 @@ def build(queues: Sequence[str], actors: Mapping[str, str]) -> Topology:
         exchanges=(
             Exchange(name=UNROUTABLE, kind="fanout"),
             Exchange(name=DEAD, kind="direct", alternate=UNROUTABLE),
-            Exchange(name=JOBS, kind="topic"),
+            Exchange(name=JOBS, kind="topic", alternate=UNROUTABLE),
             Exchange(name=ROUTE, kind="topic", alternate=UNROUTABLE),
             Exchange(name=DUE, kind="topic", alternate=UNROUTABLE),
             *(
                 Exchange(name=wheel_exchange(k), kind="topic", alternate=UNROUTABLE)
                 for k in range(wheel.DIGITS)
             ),
-            Exchange(name=DELAY, kind="topic"),
+            Exchange(name=DELAY, kind="topic", alternate=UNROUTABLE),
             Exchange(name=RETRY, kind="topic"),
             Exchange(name=QUARANTINE, kind="direct", alternate=UNROUTABLE),
             Exchange(name=OUTCOMES, kind="topic"),

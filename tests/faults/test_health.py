@@ -19,7 +19,6 @@ OK, UNAVAILABLE = http.client.OK, http.client.SERVICE_UNAVAILABLE
     ("actor", "fault"),
     [
         ("probe.deaf", "is stuck"),
-        ("probe.end_io", "the IO thread does not run"),
         ("probe.block_io", "the IO thread does not run"),
     ],
 )
@@ -34,6 +33,21 @@ def test_livez_fails_when_a_thread_is_stuck_or_dead(pool, publisher, journal, ac
     assert workers.get("/livez")[0] == UNAVAILABLE
     assert workers.get("/readyz")[0] == UNAVAILABLE
     assert len(journal.entries("start")) == 1
+
+
+def test_a_child_whose_io_thread_has_ended_is_replaced(pool, publisher, journal):
+    """Nothing can be settled there any more; what ended it thrice is given up like any killer."""
+    workers = pool(threads=2, actors=("tests.support.faultjobs", "tests.support.impatience"))
+    first = set(workers.children())
+    publisher.send("probe.end_io", queue="default")
+    wait_until(
+        lambda: workers.children() and not first & set(workers.children()),
+        timeout=30,
+        what="another child",
+    )
+    wait_until(lambda: len(journal.entries("start")) == 3, timeout=60, what="two runs and the lane")
+    wait_until(lambda: workers.get("/readyz")[0] == OK, timeout=30, what="/readyz is well again")
+    assert workers.get("/livez")[0] == OK
 
 
 def test_readyz_fails_while_a_queue_is_not_consumed(broker, node, pool):
