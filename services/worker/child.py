@@ -58,7 +58,7 @@ def main() -> int:
             next_status = time.monotonic() + (_STATUS_SECONDS if worker.is_ready else 0.05)
             _report(status, worker)
         if not worker.is_alive:
-            return 1  # nothing can be settled any more; the launcher starts another
+            os._exit(1)  # nothing can be settled any more; the launcher starts another
         if options.lane and worker.idle_seconds > _LANE_IDLE_SECONDS:
             break
         wait = max(0.0, min(0.5, next_status - time.monotonic()))
