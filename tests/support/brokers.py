@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 from compose.native import envfile
-from compose.native.rabbitmq import Credentials, RabbitNode, find_scripts
+from compose.native.rabbitmq import Credentials, RabbitNode, find_release
 from leveret.management import Management, grant, provision
 from leveret.names import DEFAULT_QUEUES
 from leveret.topology import ROLES, apply, build
@@ -165,9 +165,9 @@ class PrivateBroker:
 
     def control(self, *arguments: str) -> str:
         """Run `rabbitmqctl` on the node; return what it prints."""
-        account = self.node._account
+        account, release = self.node._account, find_release()
         done = subprocess.run(
-            [find_scripts() / "rabbitmqctl", "--quiet", *arguments],
+            [*release.prefix, release.scripts / "rabbitmqctl", "--quiet", *arguments],
             env=self.node._environment(),
             cwd=self.node.data_dir,
             user=account.uid,
