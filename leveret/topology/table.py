@@ -39,11 +39,18 @@ Argument = str | int
 #: Redeliveries after which the broker itself gives a job up. Every close of a channel charges all
 #: that was merely prefetched, so this is generous; Leveret counts attempts and crashes itself.
 DELIVERY_LIMIT = 20
+#: The same for queues that nothing may leave but by an ack: RabbitMQ 4 drops a message after 20
+#: failed deliveries unless a limit is set, and 3.10 knows no way to say that there is none.
+NO_DELIVERY_LIMIT = 1_000_000_000
 #: The hard bound of the ledger queue; the policy `leveret-ledger` tunes it below this.
 LEDGER_MAX_BYTES = 4 * 1024**3
 #: The bound that operators start with.
 LEDGER_POLICY_BYTES = 1024**3
 
+_KEPT: Mapping[str, Argument] = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": NO_DELIVERY_LIMIT,
+}
 _SAFE = {
     "x-queue-type": "quorum",
     "x-dead-letter-strategy": "at-least-once",
@@ -172,19 +179,16 @@ def build(queues: Sequence[str], actors: Mapping[str, str]) -> Topology:
             Exchange(name=CONTROL, kind="fanout"),
         ),
         queues=(
-            Queue(name=UNROUTABLE, arguments={"x-queue-type": "quorum"}),
+            Queue(name=UNROUTABLE, arguments=_KEPT),
             Queue(
                 name=LEDGER,
                 arguments={
-                    "x-queue-type": "quorum",
+                    **_KEPT,
                     "x-overflow": "drop-head",
                     "x-max-length-bytes": LEDGER_MAX_BYTES,
                 },
             ),
-            *(
-                Queue(name=dead_queue(queue), arguments={"x-queue-type": "quorum"})
-                for queue in queues
-            ),
+            *(Queue(name=dead_queue(queue), arguments=_KEPT) for queue in queues),
             *(Queue(name=work_queue(queue), arguments=_work_arguments(queue)) for queue in queues),
             *(
                 Queue(name=quarantine_queue(queue), arguments=_work_arguments(queue))
