@@ -210,7 +210,7 @@ def test_no_role_administers(vhost: Vhost, role: str) -> None:
 
 def test_granting_again_takes_away_what_was_added(fresh_vhost: Vhost) -> None:
     """Permissions that a role's user should not have are gone after the next `make up`."""
-    user, name = ROLES["recorder"].user, fresh_vhost.name
+    user, name = ROLES["recorder"].user, fresh_vhost.declare().name
     management = fresh_vhost.management
     management.put_permissions(name, user, configure=".*", write=".*", read=".*")
     management.put_topic_permission(name, user, "leveret.jobs", write=".*")
@@ -223,3 +223,17 @@ def test_granting_again_takes_away_what_was_added(fresh_vhost: Vhost) -> None:
         role.read,
     )
     assert management.topic_permissions(name, user) == {}
+
+
+def test_nobody_publishes_before_the_exchanges_restrict_it(fresh_vhost: Vhost) -> None:
+    """Where an exchange is missing, a role is restricted already, or may do nothing at all."""
+    fresh_vhost.declare()
+    user, name, management = ROLES["publisher"].user, fresh_vhost.name, fresh_vhost.management
+    management.delete("exchanges", name, "leveret.jobs")
+    withheld = grant(management, name)
+    permissions = management.find("permissions", name, user)
+    assert ("publisher" in withheld) is (permissions is None)
+    assert permissions is None or "leveret.jobs" in management.topic_permissions(name, user)
+    fresh_vhost.declare()
+    assert grant(management, name) == ()
+    assert sorted(management.topic_permissions(name, user)) == ["leveret.delay", "leveret.jobs"]

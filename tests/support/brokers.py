@@ -53,6 +53,8 @@ class Vhost:
     ) -> Self:
         """Apply the topology, with these actors bound to these queues (`{"email.send": …}`)."""
         apply(self.url("admin"), build(queues, actors or {}))
+        if self.management.find("permissions", self.name, ROLES["publisher"].user) is None:
+            grant(self.management, self.name)
         return self
 
     def environment(self, role: str = "worker") -> dict[str, str]:
