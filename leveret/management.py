@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from leveret.errors import ConfigurationError, ManagementError
-from leveret.topology.roles import ROLES
+from leveret.topology.roles import NOTHING, ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -262,7 +262,9 @@ def grant(management: Management, vhost: str, roles: Mapping[str, Role] = ROLES)
         except ManagementError as error:
             if "no_such_exchange" not in str(error):
                 raise
-            management.delete("permissions", vhost, role.user)
+            management.put_permissions(
+                vhost, role.user, configure=NOTHING, write=NOTHING, read=NOTHING
+            )
             withheld.append(role.name)
             continue
         management.put_permissions(
