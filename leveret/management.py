@@ -17,9 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from leveret.errors import ConfigurationError, ManagementError
-from leveret.names import DEFAULT_QUEUES, UNROUTABLE
-from leveret.topology import build
-from leveret.topology.roles import ROLES
+from leveret.topology.roles import NOTHING, ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,27 +140,7 @@ class Management:
         """Lift all restrictions on a user's routing keys."""
         self.delete("topic-permissions", vhost, user)
 
-    # Exchanges.
-
-    def ensure_exchange(
-        self, vhost: str, name: str, kind: str, *, arguments: Mapping[str, object]
-    ) -> None:
-        """Declare a durable exchange, unless one of that name exists."""
-        if self.find("exchanges", vhost, name) is None:
-            body = {"type": kind, "durable": True, "arguments": dict(arguments)}
-            self.put("exchanges", vhost, name, body=body)
-
     # Queues.
-
-    def ensure_queue(self, vhost: str, name: str, *, arguments: Mapping[str, object]) -> None:
-        """Declare a durable queue, unless one of that name exists."""
-        if self.find("queues", vhost, name) is None:
-            self.put("queues", vhost, name, body={"durable": True, "arguments": dict(arguments)})
-
-    def bind_queue(self, vhost: str, exchange: str, queue: str, key: str = "") -> None:
-        """Bind a queue to an exchange; a binding that is there stays as it is."""
-        body = {"routing_key": key, "arguments": {}}
-        self.post("bindings", vhost, "e", exchange, "q", queue, body=body)
 
     def queues(self, vhost: str) -> list[_JSON]:
         """Return the queues of a virtual host with their statistics."""
@@ -266,33 +244,33 @@ def ensure_users(
         management.put_user(role.user, password=passwords[role.name], tags=role.tags)
 
 
-def grant(management: Management, vhost: str, roles: Mapping[str, Role] = ROLES) -> None:
+def grant(management: Management, vhost: str, roles: Mapping[str, Role] = ROLES) -> tuple[str, ...]:
     """Give each role's user its permissions in ``vhost``, and take away any others.
 
     Restrictions go first: a topic exchange without them takes every routing key. RabbitMQ 4.3
-    restricts only exchanges that exist, so those are declared even before, where they are missing,
-    with the queue that parks what is published before the topology is there; and it forgets the
-    restrictions of an exchange that is deleted, so grant again after that.
+    restricts only exchanges that exist (and forgets the restrictions of one that is deleted), so
+    there a role has no permission at all before the topology stands. The names of such roles are
+    returned: grant again after ``leveret topology apply``, for which ``admin`` needs no other role.
     """
-    restricted = {exchange for role in roles.values() for exchange in role.topics}
-    table = build(DEFAULT_QUEUES, {})
-    for queue in table.queues:
-        if queue.name == UNROUTABLE:
-            management.ensure_queue(vhost, queue.name, arguments=queue.arguments)
-    for entry in table.exchanges:
-        if entry.name == UNROUTABLE:
-            management.ensure_exchange(vhost, entry.name, entry.kind, arguments=entry.arguments)
-            management.bind_queue(vhost, entry.name, UNROUTABLE)
-        elif entry.name in restricted:
-            management.ensure_exchange(vhost, entry.name, entry.kind, arguments=entry.arguments)
+    withheld = []
     for role in roles.values():
         if set(management.topic_permissions(vhost, role.user)) - set(role.topics):
             management.delete_topic_permissions(vhost, role.user)
-        for exchange, write in role.topics.items():
-            management.put_topic_permission(vhost, role.user, exchange, write=write)
+        try:
+            for exchange, write in role.topics.items():
+                management.put_topic_permission(vhost, role.user, exchange, write=write)
+        except ManagementError as error:
+            if "no_such_exchange" not in str(error):
+                raise
+            management.put_permissions(
+                vhost, role.user, configure=NOTHING, write=NOTHING, read=NOTHING
+            )
+            withheld.append(role.name)
+            continue
         management.put_permissions(
             vhost, role.user, configure=role.configure, write=role.write, read=role.read
         )
+    return tuple(withheld)
 
 
 def provision(
@@ -300,11 +278,12 @@ def provision(
     vhost: str,
     passwords: Mapping[str, str],
     roles: Mapping[str, Role] = ROLES,
-) -> None:
+) -> tuple[str, ...]:
     """Create the virtual host and every role's user with exactly its permissions; idempotent.
 
-    ``passwords`` maps each role's name to its password. Needs an administrator.
+    ``passwords`` maps each role's name to its password. Needs an administrator. Returns the roles
+    that `grant` had to leave without permissions.
     """
     management.create_vhost(vhost)
     ensure_users(management, passwords, roles)
-    grant(management, vhost, roles)
+    return grant(management, vhost, roles)

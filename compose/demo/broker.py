@@ -68,7 +68,9 @@ class DemoBroker:
         try:
             with Management(owner["LEVERET_MANAGEMENT_URL"]) as management:
                 management.create_vhost(VHOST)
-                grant(management, VHOST)
+                if grant(management, VHOST):
+                    self._apply_topology()
+                    grant(management, VHOST)
         except ManagementError as error:
             raise DemoError(
                 f"cannot create the virtual host {VHOST!r}: {error} Does the stack run? "

@@ -84,6 +84,8 @@ class Stack:
         self.node = self._node_in(self.data / name)
         self.postgres = PostgresServer(self.data / "postgres", password=self._passwords["postgres"])
         self.worker = Worker(checkout)
+        #: Roles that get their permissions when the topology stands.
+        self._withheld: tuple[str, ...] = ()
 
     def up(self) -> None:
         """Start what does not run yet; return when all of it is ready."""
@@ -95,6 +97,8 @@ class Stack:
         previous = self.worker.environment()
         self._write_environments(broker, database, least_privilege=self._provision(broker))
         self._apply_topology()
+        if self._withheld:
+            self._provision(broker)
         if previous != self.worker.environment():
             self.worker.stop()
         print(f"workers:  {self.worker.start()}", flush=True)
@@ -222,7 +226,7 @@ class Stack:
                     raise
                 may, reason = False, f"{error}"
             if may:
-                provision(management, vhost, self._passwords)
+                self._withheld = provision(management, vhost, self._passwords)
                 return True
         print(
             f"note: every process uses the user in LEVERET_AMQP_URL instead of one of its own, "

@@ -26,8 +26,9 @@ from leveret.names import (
     UNROUTABLE,
 )
 
-__all__ = ["ROLES", "Role", "roles_for"]
+__all__ = ["NOTHING", "ROLES", "Role", "roles_for"]
 
+#: The pattern that no name matches.
 NOTHING = "^$"
 
 

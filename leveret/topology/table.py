@@ -39,15 +39,18 @@ Argument = str | int
 #: Redeliveries after which the broker itself gives a job up. Every close of a channel charges all
 #: that was merely prefetched, so this is generous; Leveret counts attempts and crashes itself.
 DELIVERY_LIMIT = 20
+#: The same for queues that nothing may leave but by an ack: RabbitMQ 4 drops a message after 20
+#: failed deliveries unless a limit is set, and 3.10 knows no way to say that there is none.
+NO_DELIVERY_LIMIT = 1_000_000_000
 #: The hard bound of the ledger queue; the policy `leveret-ledger` tunes it below this.
 LEDGER_MAX_BYTES = 4 * 1024**3
 #: The bound that operators start with.
 LEDGER_POLICY_BYTES = 1024**3
 
-#: Queues that somebody looks at, and puts back what is in them: RabbitMQ 4 drops a message after 20
-#: such looks unless told otherwise, and has a word for "never" that RabbitMQ 3 does not know.
-_KEPT: dict[str, Argument] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
-
+_KEPT: Mapping[str, Argument] = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": NO_DELIVERY_LIMIT,
+}
 _SAFE = {
     "x-queue-type": "quorum",
     "x-dead-letter-strategy": "at-least-once",
@@ -129,13 +132,14 @@ def build(queues: Sequence[str], actors: Mapping[str, str]) -> Topology:
             Binding(source=source, destination=destination, to_exchange=to_exchange, key=key)
         )
 
+    # First of all, so that nothing gets lost on a first day between an exchange and its bindings.
+    bind(UNROUTABLE, UNROUTABLE, "")
     top = wheel_exchange(wheel.DIGITS - 1)
     for entry, onward in ((JOBS, ROUTE), (DELAY, top)):
         bind(entry, LEDGER, "#")
         bind(entry, onward, "#", to_exchange=True)
     bind(RETRY, top, "#", to_exchange=True)
     bind(OUTCOMES, LEDGER, "#")
-    bind(UNROUTABLE, UNROUTABLE, "")
     bindings += _wheel_bindings()
 
     after_wheel = "*." * wheel.DIGITS

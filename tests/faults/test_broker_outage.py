@@ -124,7 +124,11 @@ def test_a_broker_killed_under_running_jobs_loses_none_and_starts_none_twice(
 
 
 def test_a_broker_killed_under_load_loses_nothing(broker, publisher, books, journal, pool):
-    """Of 2000 short jobs, at most the 20 that the broker had not seen acked start twice."""
+    """Of 2000 short jobs, at most the 20 that the broker had not seen acked start twice.
+
+    Their outcome records may come again: sent anew because their confirms were lost, and with the
+    redelivery of the job.
+    """
     everything = publisher.publish_many(
         ("probe.run", {"n": n, "seconds": 0.002}) for n in range(2000)
     )
@@ -138,8 +142,7 @@ def test_a_broker_killed_under_load_loses_nothing(broker, publisher, books, jour
     assert len(again) <= 20
     outcomes = books.outcomes(everything)
     assert set(outcomes) == {"succeeded"}
-    # A run that is known here is settled anew by its redelivery, with a record of its own.
-    assert 2000 <= outcomes["succeeded"] <= 2020
+    assert 2000 <= outcomes["succeeded"] <= 2000 + 2 * 20
 
 
 def test_a_broker_killed_while_jobs_wait_in_the_wheel_loses_none_and_lets_none_go_early(

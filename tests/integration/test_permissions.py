@@ -12,6 +12,7 @@ from pika.exceptions import ChannelClosedByBroker
 from leveret.errors import ManagementError
 from leveret.management import Management, grant
 from leveret.topology import ROLES
+from leveret.topology.roles import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -210,7 +211,7 @@ def test_no_role_administers(vhost: Vhost, role: str) -> None:
 
 def test_granting_again_takes_away_what_was_added(fresh_vhost: Vhost) -> None:
     """Permissions that a role's user should not have are gone after the next `make up`."""
-    user, name = ROLES["recorder"].user, fresh_vhost.name
+    user, name = ROLES["recorder"].user, fresh_vhost.declare().name
     management = fresh_vhost.management
     management.put_permissions(name, user, configure=".*", write=".*", read=".*")
     management.put_topic_permission(name, user, "leveret.jobs", write=".*")
@@ -223,3 +224,17 @@ def test_granting_again_takes_away_what_was_added(fresh_vhost: Vhost) -> None:
         role.read,
     )
     assert management.topic_permissions(name, user) == {}
+
+
+def test_nobody_publishes_before_the_exchanges_restrict_it(fresh_vhost: Vhost) -> None:
+    """Where an exchange is missing, a role is restricted already, or may do nothing at all."""
+    fresh_vhost.declare()
+    user, name, management = ROLES["publisher"].user, fresh_vhost.name, fresh_vhost.management
+    management.delete("exchanges", name, "leveret.jobs")
+    withheld = grant(management, name)
+    may_write = management.get("permissions", name, user)["write"] != NOTHING
+    assert may_write is ("publisher" not in withheld)
+    assert may_write is ("leveret.jobs" in management.topic_permissions(name, user))
+    fresh_vhost.declare()
+    assert grant(management, name) == ()
+    assert sorted(management.topic_permissions(name, user)) == ["leveret.delay", "leveret.jobs"]

@@ -149,3 +149,14 @@ def test_a_ledger_that_is_full_sheds_and_never_blocks_a_publish(fresh_vhost, cha
         channel.basic_publish("leveret.jobs", "bulk.a.b", b'{"x":"' + b"x" * 1000 + b'"}')
     assert waiting(channel, "leveret.bulk") == 50
     assert waiting(channel, "leveret.ledger") < 50
+
+
+@pytest.mark.parametrize("queue", ["leveret.dead.default", "leveret.unroutable", "leveret.ledger"])
+def test_what_must_be_kept_survives_any_number_of_failed_deliveries(channel, fresh_vhost, queue):
+    """RabbitMQ 4 drops a message after 20 of them, unless the queue says otherwise."""
+    fresh_vhost.declare()
+    channel.basic_publish("", queue, b"precious")
+    for _ in range(25):
+        method = wait_until(lambda: channel.basic_get(queue)[0], what="it is there")
+        channel.basic_reject(method.delivery_tag, requeue=True)
+    wait_until(lambda: channel.basic_get(queue)[2] == b"precious", what="it is there")

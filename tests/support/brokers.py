@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 from compose.native import envfile
-from compose.native.rabbitmq import Credentials, RabbitNode, find_scripts
+from compose.native.rabbitmq import Credentials, RabbitNode, find_release
 from leveret.management import Management, grant, provision
 from leveret.names import DEFAULT_QUEUES
 from leveret.topology import ROLES, apply, build
+from leveret.topology.roles import NOTHING
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class Vhost:
     ) -> Self:
         """Apply the topology, with these actors bound to these queues (`{"email.send": …}`)."""
         apply(self.url("admin"), build(queues, actors or {}))
+        publisher = self.management.get("permissions", self.name, ROLES["publisher"].user)
+        if publisher["write"] == NOTHING:  # the broker restricts only exchanges that exist
+            grant(self.management, self.name)
         return self
 
     def environment(self, role: str = "worker") -> dict[str, str]:
@@ -165,9 +169,9 @@ class PrivateBroker:
 
     def control(self, *arguments: str) -> str:
         """Run `rabbitmqctl` on the node; return what it prints."""
-        account = self.node._account
+        account, release = self.node._account, find_release()
         done = subprocess.run(
-            [find_scripts() / "rabbitmqctl", "--quiet", *arguments],
+            [*release.prefix, release.scripts / "rabbitmqctl", "--quiet", *arguments],
             env=self.node._environment(),
             cwd=self.node.data_dir,
             user=account.uid,

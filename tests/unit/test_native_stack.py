@@ -7,15 +7,31 @@ import socket
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from compose.native import envfile, install, passwords, paths, ports, postgres, processes, rabbitmq
+from compose.native import (
+    docker,
+    envfile,
+    install,
+    passwords,
+    paths,
+    ports,
+    postgres,
+    processes,
+    rabbitmq,
+    releases,
+)
 from compose.native.accounts import Account, write_private
 from compose.native.errors import StackError
 from compose.native.install import ensure_apt
 from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def mode(path: Path) -> int:
@@ -206,3 +222,69 @@ def test_python_may_be_named(tmp_path: Path) -> None:
         check=True,
     )
     assert answer.stdout.strip() == sys.executable
+
+
+ENGINE = """#!/bin/sh
+echo "$*" >> {said}
+case "$*" in *" up "*) sleep 0.2;; esac
+"""
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Put a program in Docker's place; return the file in which it notes its arguments."""
+    said = tmp_path / "said"
+    (tmp_path / "docker").write_text(ENGINE.format(said=said))
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    docker.engine_runs.cache_clear()
+    docker._up.cache_clear()
+    yield said
+    docker.engine_runs.cache_clear()
+    docker._up.cache_clear()
+
+
+def test_the_broker_and_the_database_are_started_by_one_command(
+    engine: Path, tmp_path: Path
+) -> None:
+    """Two threads ask for the containers; one command starts them, and both get the same ports."""
+    checkout = paths.Checkout(tmp_path)
+    checkout.stack.mkdir()
+    owner = rabbitmq.Credentials("owner", "secret")
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        asked = [pool.submit(docker.up, checkout, owner, "secret") for _ in range(2)]
+        ports_of = [each.result() for each in asked]
+    assert ports_of[0] is not None
+    assert ports_of[0] == ports_of[1]
+    assert sum(" up " in line for line in engine.read_text().splitlines()) == 1
+    assert "secret" not in engine.read_text()
+
+
+def test_the_data_of_containers_goes_with_their_passwords(engine: Path, tmp_path: Path) -> None:
+    """Volumes survive `down`, and are removed on demand."""
+    checkout = paths.Checkout(tmp_path)
+    checkout.stack.mkdir()
+    docker.up(checkout, rabbitmq.Credentials("owner", "secret"), "secret")
+    docker.down(checkout)
+    assert engine.read_text().splitlines()[-1].endswith(" down")
+    docker.remove_data(checkout)
+    assert engine.read_text().splitlines()[-1].endswith(" down --volumes")
+
+
+def test_a_release_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names what can be asked for."""
+    monkeypatch.setenv(releases.VARIABLE, "2.8")
+    with pytest.raises(StackError, match=r"'2\.8': set it to 4\.0 or 4\.3"):
+        releases.wanted()
+
+
+def test_without_a_wish_the_installed_release_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable is none: `make` always exports it."""
+    monkeypatch.setenv(releases.VARIABLE, "")
+    assert releases.wanted() is None
+
+
+def test_a_release_that_its_suite_has_left_behind_is_refused(tmp_path: Path) -> None:
+    """Debian's moving release may have a later RabbitMQ than the one that was asked for."""
+    with pytest.raises(StackError, match=r"sid has rabbitmq-server_4\.5\.1-1_all\.deb by now"):
+        releases._check_version("4.3", [tmp_path / "rabbitmq-server_4.5.1-1_all.deb"])
