@@ -23,6 +23,7 @@ import typer.main
 from prometheus_client.metrics import MetricWrapperBase
 
 from leveret import asyncapi, metrics, names, wheel
+from leveret.broker import LeveretBroker, unwrapped
 from leveret.cli.app import app
 from leveret.declaration import load_actors
 from leveret.message import HEADERS, PREFIX
@@ -39,8 +40,9 @@ WIDTH = 96
 def pages() -> dict[Path, str]:
     """Return every generated file as it should be."""
     broker = load_actors(["actors"])
-    actors = {name: actor.queue_name for name, actor in broker.actors.items()}
-    contract = asyncapi.document(asyncapi.describe(broker), names.DEFAULT_QUEUES)
+    shipped = [d for d in asyncapi.describe(broker) if _is_shipped(broker, d.name)]
+    actors = {described.name: described.queue for described in shipped}
+    contract = asyncapi.document(shipped, names.DEFAULT_QUEUES)
     wire = REFERENCE / "wire-contract.md"
     return {
         REFERENCE / "asyncapi.json": json.dumps(contract, indent=2) + "\n",
@@ -50,6 +52,11 @@ def pages() -> dict[Path, str]:
         REFERENCE / "topology.md": topology(build(names.DEFAULT_QUEUES, actors)),
         wire: between(wire.read_text(), "headers", headers()),
     }
+
+
+def _is_shipped(broker: LeveretBroker, actor: str) -> bool:
+    """Tell whether an actor is of `actors/`; the process may have declared others."""
+    return unwrapped(broker.actors[actor].fn).__module__.startswith("actors.")
 
 
 def main() -> int:

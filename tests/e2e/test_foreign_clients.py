@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PAGE = blocks("docs/reference/wire-contract.md")
 #: The wait that every program asks for, for its second job.
 DELAY_SECONDS = 2.5
+#: A client may have to be installed first.
+pytestmark = pytest.mark.timeout(420)
 
 
 @pytest.fixture(scope="module")

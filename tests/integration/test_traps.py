@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
 import socket
@@ -26,7 +27,8 @@ AT_ONCE = Backoff(base=timedelta(0), cap=timedelta(0))
 def cut(link):
     """Cut the TCP connection of a link, as a network does."""
     connection = link.connection
-    connection._transport._sock.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):  # the broker was faster
+        connection._transport._sock.shutdown(socket.SHUT_RDWR)
 
 
 # ------------------------------------------------------------------------------------- the hooks

@@ -17,6 +17,7 @@ from tests.support.pages import ROOT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_ATTEMPTS = 3
 _JARS = ("amqp-client.jar", "slf4j-api.jar", "slf4j-nop.jar")
 
 
@@ -45,14 +46,21 @@ def npm(package: str) -> Path:
     if not (modules / name / "package.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         argv = ["npm", "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund"]
-        done = subprocess.run(
-            [*argv, package], cwd=folder, capture_output=True, text=True, timeout=110, check=False
-        )
-        if done.returncode:
+        reason = ""
+        for _ in range(_ATTEMPTS):  # a registry that does not answer once mostly does the next time
+            try:
+                done = subprocess.run(
+                    [*argv, package], cwd=folder, capture_output=True, text=True, timeout=60
+                )
+            except subprocess.TimeoutExpired:
+                reason = f"npm has not installed {package} within 60 s"
+                continue
+            if done.returncode == 0:
+                return modules
             reason = f"npm cannot install {package}: {done.stderr[-500:]}"
-            if os.geteuid() == 0:
-                pytest.fail(reason)
-            pytest.skip(reason)
+        if os.geteuid() == 0:
+            pytest.fail(reason)
+        pytest.skip(reason)
     return modules
 
 

@@ -112,6 +112,7 @@ def test_paths_into_the_tree_exist(page):
 # ----------------------------------------------------------------------------------------- AsyncAPI
 
 
+@pytest.mark.timeout(300)  # its schema may have to be installed first
 def test_the_committed_contract_is_valid_asyncapi():
     """The AsyncAPI initiative's own schema accepts the document."""
     modules = clients.npm("@asyncapi/specs@6")
