@@ -50,7 +50,12 @@ def npm(package: str) -> Path:
         for _ in range(_ATTEMPTS):  # a registry that does not answer once mostly does the next time
             try:
                 done = subprocess.run(
-                    [*argv, package], cwd=folder, capture_output=True, text=True, timeout=60
+                    [*argv, package],
+                    cwd=folder,
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                    check=False,
                 )
             except subprocess.TimeoutExpired:
                 reason = f"npm has not installed {package} within 60 s"
