@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
+from dramatiq.middleware import Middleware
 
 from leveret import metrics
 from leveret.amqp import IOThread, Outbound
@@ -156,6 +157,11 @@ class Worker:
         self._orphans: dict[_Run, Delivery] = {}
         #: Outcomes of runs that could not be settled because their session was over.
         self._unsettled: OrderedDict[_Run, tuple[Delivery, Outcome]] = OrderedDict()
+        self._ack_hooked = any(
+            getattr(type(middleware), hook) is not getattr(Middleware, hook)
+            for middleware in broker.middleware
+            for hook in ("before_ack", "after_ack", "before_nack", "after_nack")
+        )
         self._stopping = False
         self._draining = False
         self._suspects = False
@@ -321,6 +327,10 @@ class Worker:
         if isinstance(outcome, Returned):
             log.debug("job.returned", **_who(delivery))
             return
+        if self._ack_hooked and delivery.job is not None:
+            signal = "nack" if isinstance(outcome, Dead | Expired) else "ack"
+            self.broker.emit_before(signal, delivery)
+            self.broker.emit_after(signal, delivery)
         job = delivery.job
         actor = "unknown"
         if job is not None and job.actor in self.broker.actors:
