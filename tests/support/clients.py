@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ATTEMPTS = 3
+_SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _JARS = ("amqp-client.jar", "slf4j-api.jar", "slf4j-nop.jar")
 
 
@@ -52,6 +53,7 @@ def npm(package: str) -> Path:
                 done = subprocess.run(
                     [*argv, package],
                     cwd=folder,
+                    env=_trusting(),
                     capture_output=True,
                     text=True,
                     timeout=60,
@@ -67,6 +69,14 @@ def npm(package: str) -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return modules
+
+
+def _trusting() -> dict[str, str]:
+    """Return the environment in which Node trusts whom the system trusts, as other programs do."""
+    environ = dict(os.environ)
+    if _SYSTEM_CERTIFICATES.exists():
+        environ.setdefault("NODE_EXTRA_CA_CERTS", str(_SYSTEM_CERTIFICATES))
+    return environ
 
 
 def java_class_path() -> str:
