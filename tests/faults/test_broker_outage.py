@@ -106,7 +106,8 @@ def test_a_broker_killed_under_running_jobs_loses_none_and_starts_none_twice(
     broker, publisher, books, journal, pool
 ):
     """The worker lives: what runs over the outage is settled by its redelivery."""
-    workers = pool(threads=4, prefetch=20)
+    # Room for all: the broker may deliver what nobody had before what the lost session had.
+    workers = pool(threads=4, prefetch=200)
     held = publisher.publish_many(("probe.hold", {"n": n}) for n in range(4))
     waiting = publisher.publish_many(("probe.run", {"n": n}) for n in range(100))
     wait_until(lambda: len(journal.running()) == 4, timeout=20, what="all threads are busy")
