@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import struct
@@ -206,6 +207,17 @@ def test_every_kind_of_malformed_message_is_a_dead_letter_with_its_reason_and_by
     assert running.worker._source.connection is connection
     assert not running.worker.health().faults
     running.settled()
+
+
+def test_a_header_that_cannot_be_read_is_kept_where_it_stops_no_reader(running):
+    """In base64, as it came: the id that it had can still be found in it."""
+    table = TABLES["a timestamp after the year 9999"][1]
+    running.raw(GOOD, wire=WireProperties(table, message_id="the-id", type="work.do"))
+    letter = running.letters(timeout=10)[0]
+    assert letter.reason == "unreadable-header"
+    kept = base64.b64decode(letter.headers["x-leveret-unreadable-header"])
+    assert b"the-id" in kept
+    assert table in kept
 
 
 def test_the_consumer_keeps_its_speed_between_malformed_messages(running):

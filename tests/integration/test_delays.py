@@ -229,3 +229,22 @@ def test_forged_deaths_cannot_make_a_delayed_job_vanish_unseen(running):
     wait_until(in_ledger, what="the ledger has seen it")
     running.send("work.do", {"n": 2}, delay=1.7)
     wait_until(lambda: 2 in [n for n, _ in running.notes], what="the next one runs")
+
+
+def test_a_job_that_is_far_from_due_goes_round_again(running):
+    """A wait beyond the horizon takes several rounds, and nothing of it is left out."""
+    due = datetime.now(UTC) + wheel.HORIZON + timedelta(days=30)
+    job = new_id()
+    running.raw(
+        b'{"n": 1}',
+        type="work.do",
+        message_id=job,
+        headers={"x-leveret-due-at": due.isoformat()},
+    )
+    (record,) = running.records(job, "snoozed")
+    assert abs(record["due_at"] - due.timestamp()) < 5
+    top = f"leveret.delay.{wheel.DIGITS - 1}.{wheel.RADIX - 1:x}"
+    (letter,) = running.letters(1, queue=top)
+    assert letter.properties.message_id == job
+    assert letter.headers["x-leveret-attempt"] == 1
+    assert running.notes == []
