@@ -120,7 +120,7 @@ def test_a_broker_killed_under_running_jobs_loses_none_and_starts_none_twice(
     journal.open_gate("gate")
     books.wait_settled([*held, *waiting])
     assert journal.started_again() == {}
-    assert books.outcomes([*held, *waiting]) == {"succeeded": 104}
+    assert books.fates([*held, *waiting]) == {"succeeded": 104}
     assert workers.metric("leveret_settlements_void_total") == 0
 
 

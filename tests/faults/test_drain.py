@@ -53,4 +53,4 @@ def test_a_job_that_outlasts_the_grace_goes_back_to_its_queue(pool, publisher, b
     pool(threads=2)
     books.wait_settled(held)
     assert journal.starts() == dict.fromkeys(held, 2)
-    assert books.outcomes(held) == {"succeeded": 2}
+    assert books.fates(held) == {"succeeded": 2}

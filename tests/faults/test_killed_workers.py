@@ -48,7 +48,7 @@ def test_a_killed_child_loses_nothing_and_starts_again_only_what_ran(
         held, 2
     )
     assert len(starts) == 204
-    assert books.outcomes(everything) == {"succeeded": 204}
+    assert books.fates(everything) == {"succeeded": 204}
     assert workers.metric("leveret_worker_restarts_total") == 1
 
 

@@ -51,8 +51,8 @@ def test_publishers_fail_fast_and_workers_settle_when_the_alarm_is_over(
     assert workshop.stop(worker)
     assert [workshop.starts[job_id] for job_id in held] == [1] * 4
     assert [workshop.starts[job_id] for job_id in waiting] == [2] * 20
-    assert books.outcomes(held) == {"succeeded": 4}
-    assert books.outcomes(waiting) == {"retrying": 20, "succeeded": 20}
+    assert books.fates(held) == {"succeeded": 4}
+    assert books.fates(waiting) == {"retrying": 20, "succeeded": 20}
     assert books.left_in(names.work_queue("default")) == 0
 
 

@@ -54,6 +54,18 @@ class Books:
             if record["event"] != "started"
         )
 
+    def fates(self, job_ids: Collection[str]) -> Counter[str]:
+        """Count like `outcomes`, but what is told twice of an attempt once, as a ledger does."""
+        return Counter(
+            event
+            for _, event, _ in {
+                (job_id, record["event"], record.get("attempt"))
+                for job_id in job_ids
+                for record in self.records[job_id]
+                if record["event"] != "started"
+            }
+        )
+
     def unsettled(self, job_ids: Collection[str]) -> set[str]:
         """Read on; return the jobs that have no final outcome yet."""
         self.read()
