@@ -31,7 +31,7 @@ from pika.channel import Channel
 if TYPE_CHECKING:
     from leveret.amqp.io import IOThread
 
-__all__ = ["THREAD_PREFIX", "Connection", "Unreadable"]
+__all__ = ["THREAD_PREFIX", "Connection", "Unreadable", "thread_name"]
 
 #: Every IO thread's name starts with this.
 THREAD_PREFIX = "leveret-io"

@@ -17,7 +17,7 @@ is known already, instead of a second run. If it was the publishing one, what is
 not confirmed is published again.
 
 A copy that the broker refuses is never a reason to ack. A dead letter that cannot be published
-(its headers are too large, say) leaves by the broker's own way, `basic.reject` into the queue's
+(its headers are too large, say) leaves by the broker's own way, `basic.nack` into the queue's
 dead-letter exchange; a retry is tried again until it is accepted, with the delivery held.
 """
 
