@@ -101,6 +101,8 @@ class Job:
     expires_at: datetime | None = None
     #: 1 for the first run.
     attempt: int = 1
+    #: 0 for the job as it was published, one more for every replay.
+    run: int = 0
     #: Replaces the actor's own limit.
     max_retries: int | None = None
     priority: int | None = None
@@ -354,6 +356,13 @@ HEADERS: Mapping[str, Header] = {
         default=1,
         description="1 for the first run",
         schema={"type": "integer", "minimum": 1, "maximum": 100_000, "default": 1},
+    ),
+    "run": Header(
+        "run",
+        _whole(0, 100_000),
+        default=0,
+        description="how often the job has been replayed",
+        schema={"type": "integer", "minimum": 0, "maximum": 100_000, "default": 0},
     ),
     "max-retries": Header(
         "max_retries",

@@ -78,7 +78,13 @@ class Settings:
     amqp_url: str | None = _setting(
         _text, None, "RabbitMQ; several URLs with commas are a cluster's nodes", secret=True
     )
-    database_url: str | None = _setting(_text, None, "PostgreSQL", secret=True)
+    database_url: str | None = _setting(_text, None, "PostgreSQL, or PgBouncer", secret=True)
+    database_listen_url: str | None = _setting(
+        _text,
+        None,
+        "PostgreSQL itself, for LISTEN and migrations, when LEVERET_DATABASE_URL is PgBouncer",
+        secret=True,
+    )
     management_url: str | None = _setting(_text, None, "RabbitMQ's management API", secret=True)
     actors: tuple[str, ...] = _setting(
         _words, ("actors",), "modules that declare the actors a worker runs"
@@ -129,6 +135,19 @@ class Settings:
                 "amqp://user:password@host:5672/leveret"
             )
         return self.amqp_url
+
+    def require_database_url(self) -> str:
+        """Return the database's URL; raises `ConfigurationError` when it is not set."""
+        if self.database_url is None:
+            raise ConfigurationError(
+                "LEVERET_DATABASE_URL is not set; give the database's address, such as "
+                "postgresql://user:password@host:5432/leveret"
+            )
+        return self.database_url
+
+    def require_listen_url(self) -> str:
+        """Return the URL for what needs a session of PostgreSQL's own."""
+        return self.database_listen_url or self.require_database_url()
 
     def masked(self) -> dict[str, str]:
         """Show every variable and its value, secrets masked."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leveret import asyncapi as contract
-from leveret.cli import topology
+from leveret.cli import migrate, topology
 from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
 from leveret.errors import ConfigurationError, InvalidJob
 from leveret.management import Management
@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Background jobs on RabbitMQ that lose nothing, remembered in PostgreSQL.",
 )
 app.add_typer(topology.app, name="topology")
+app.command()(migrate.migrate)
 
 
 @app.command()

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pika.exceptions
+import psycopg
+import sqlalchemy.exc
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -47,6 +49,13 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except pika.exceptions.AMQPError as error:
             print(
                 f"leveret: no connection to the broker ({error!r}); check LEVERET_AMQP_URL",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1) from None
+        except (sqlalchemy.exc.OperationalError, psycopg.OperationalError) as error:
+            reason = " ".join(str(getattr(error, "orig", None) or error).split())
+            print(
+                f"leveret: no connection to the database ({reason}); check LEVERET_DATABASE_URL",
                 file=sys.stderr,
             )
             raise typer.Exit(1) from None

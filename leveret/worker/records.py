@@ -8,7 +8,7 @@ and what happened:
 ``event``                 started, succeeded, retrying, snoozed, dead, expired, cancelled,
                           quarantined, or heartbeat
 ``id actor queue``        the job, the actor and the pool
-``attempt``               1 for the first run
+``attempt run``           1 for the first attempt; 0 (left out) until the job is replayed
 ``started_at ended_at``   seconds since 1970
 ``due_at``                retrying, snoozed: when it runs again
 ``reason error``          dead, expired, retrying: a word, and ``{type, message, traceback}``
@@ -79,6 +79,8 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
         record["id"] = job.id
         record["actor"] = job.actor
         record["attempt"] = job.attempt
+        if job.run:
+            record["run"] = job.run
     else:
         record["id"] = delivery.label
     if delivery.started_at is not None:
@@ -136,6 +138,7 @@ def started(delivery: Delivery) -> bytes:
             "actor": None if job is None else job.actor,
             "queue": delivery.session.queue,
             "attempt": 1 if job is None else job.attempt,
+            "run": 0 if job is None else job.run,
             "started_at": delivery.started_at,
         }
     ).encode()

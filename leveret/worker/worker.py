@@ -435,9 +435,9 @@ class WorkerKilled(Exception):  # noqa: N818 - says what happened
 
 def _run_of(delivery: Delivery) -> _Run:
     """Identify a run by job and attempt: a retry copy has the same id, but is another run."""
-    headers = delivery.properties.headers
-    attempt = headers.get(f"{PREFIX}attempt", 1) if headers else 1
-    return delivery.label, attempt if type(attempt) is int else repr(attempt)
+    headers = delivery.properties.headers or {}
+    attempt, run = headers.get(f"{PREFIX}attempt", 1), headers.get(f"{PREFIX}run", 0)
+    return delivery.label, repr((attempt, run))  # a stranger's may be of any type
 
 
 def _wanted_at(delivery: Delivery) -> float | None:

@@ -23,7 +23,8 @@ from typing import IO, Any
 import structlog
 
 from leveret.errors import ConfigurationError
-from services.worker.health import HealthServer
+from leveret.health import HealthServer
+from services.worker.metrics import pool_metrics
 from services.worker.options import Options
 
 __all__ = ["Launcher"]
@@ -100,8 +101,7 @@ class Launcher:
             self._options.http_port,
             livez=self.faults,
             readyz=self.is_ready,
-            restarts=lambda: self._restarts,
-            metrics_folder=self._metrics,
+            metrics=lambda: pool_metrics(self._metrics, self._restarts),
         )
         try:
             server.start()

@@ -1,24 +1,24 @@
-"""``/livez``, ``/readyz`` and ``/metrics`` of a worker pool."""
+"""``/livez``, ``/readyz`` and ``/metrics`` of a process."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from leveret.errors import ConfigurationError
 
-__all__ = ["HealthServer"]
+__all__ = ["HealthServer", "own_metrics"]
 
 
 class HealthServer:
     """Answers on a thread of its own; port 0 means not at all.
 
-    ``/livez`` is 503 while there is a fault that only a restart can mend, ``/readyz`` while some
-    queue is not consumed.
+    ``/livez`` is 503 while there is a fault that only a restart can mend, ``/readyz`` while the
+    process cannot do its work.
     """
 
     def __init__(
@@ -28,8 +28,7 @@ class HealthServer:
         *,
         livez: Callable[[], list[str]],
         readyz: Callable[[], bool],
-        restarts: Callable[[], int],
-        metrics_folder: str,
+        metrics: Callable[[], bytes],
     ) -> None:
         self._server: ThreadingHTTPServer | None = None
         if not port:
@@ -49,7 +48,7 @@ class HealthServer:
                     ready = readyz()
                     self._answer(ready, {"ready": ready})
                 elif path == "/metrics":
-                    self._send(HTTPStatus.OK, _METRICS_TYPE, _metrics(metrics_folder, restarts()))
+                    self._send(HTTPStatus.OK, METRICS_TYPE, metrics())
                 else:
                     self._send(HTTPStatus.NOT_FOUND, "text/plain", b"/livez, /readyz, /metrics\n")
 
@@ -71,7 +70,7 @@ class HealthServer:
             self._server = ThreadingHTTPServer((host, port), Handler)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {host}:{port} ({error.strerror}); choose another --http-port"
+                f"cannot listen on {host}:{port} ({error.strerror}); set another LEVERET_HTTP_PORT"
             ) from None
         self._server.daemon_threads = True
 
@@ -95,24 +94,11 @@ class HealthServer:
             self._server.server_close()
 
 
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def _metrics(folder: str, restarts: int) -> bytes:
-    """Add up what the children have counted."""
-    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - 10 MB
-    from prometheus_client.core import CounterMetricFamily, Metric  # noqa: PLC0415
-    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+def own_metrics() -> bytes:
+    """Write the metrics of this process."""
+    from prometheus_client import generate_latest  # noqa: PLC0415 - 10 MB
 
-    class Restarts:
-        def collect(self) -> Iterator[Metric]:
-            yield CounterMetricFamily(
-                "leveret_worker_restarts",
-                "Worker processes that died and were started again.",
-                value=restarts,
-            )
-
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-    registry.register(Restarts())
-    return generate_latest(registry)
+    return generate_latest()

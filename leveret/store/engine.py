@@ -1,0 +1,77 @@
+"""Connections to PostgreSQL: psycopg 3 under SQLAlchemy, pooled.
+
+Everything here works through PgBouncer in transaction mode: no prepared statements are kept on the
+server, and nothing relies on the session between transactions. The two things that do (``LISTEN``
+and session-level advisory locks) use a connection of their own, to `listen_url`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from leveret.errors import ConfigurationError
+
+__all__ = ["async_engine", "conninfo", "engine"]
+
+#: Seconds to wait for a connection to be made.
+_CONNECT_SECONDS = 5
+
+
+def engine(url: str, *, pool_size: int = 5, application: str = "leveret", **options: Any) -> Engine:
+    """Return an engine with a pool of at most ``pool_size`` connections; it connects when used."""
+    return sqlalchemy.create_engine(
+        _parse(url), **_options(application, pool_size), **options, future=True
+    )
+
+
+def async_engine(
+    url: str, *, pool_size: int = 10, application: str = "leveret", **options: Any
+) -> AsyncEngine:
+    """Return the same as `engine`, for asyncio."""
+    return create_async_engine(_parse(url), **_options(application, pool_size), **options)
+
+
+def conninfo(url: str) -> str:
+    """Return a database's URL as libpq and psycopg read it."""
+    return _parse(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url.strip())
+        scheme = urlsplit(url.strip()).scheme
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "LEVERET_DATABASE_URL cannot be read; write it as "
+            "postgresql://user:password@host:5432/database, percent-encoded"
+        ) from None
+    if scheme.partition("+")[0] not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            f"LEVERET_DATABASE_URL must look like postgresql://user:password@host:5432/database, "
+            f"but its scheme is {scheme!r}"
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _options(application: str, pool_size: int) -> dict[str, Any]:
+    return {
+        "pool_size": pool_size,
+        "max_overflow": 0,
+        "pool_pre_ping": True,
+        "pool_recycle": 1800,
+        "connect_args": {
+            "application_name": application,
+            "connect_timeout": _CONNECT_SECONDS,
+            "prepare_threshold": None,
+            # A peer that is gone without a word is noticed within half a minute.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+    }
