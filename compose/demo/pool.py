@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from compose.demo.errors import DemoError
 from compose.native import processes
 from compose.native.accounts import Account
-from compose.native.worker import INHERITED
+from compose.native.service import INHERITED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The stack of one checkout: a broker, a database, users, topology and workers.
+"""The stack of one checkout: a broker, a database, users, topology, and Leveret's processes.
 
 The broker and the database are each, in this order: the server that the environment names, one
 in Docker when an engine runs, a private one of this checkout.
@@ -6,7 +6,6 @@ in Docker when an engine runs, a private one of this checkout.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from compose.native import docker, envfile, passwords, ports, processes, release
 from compose.native.errors import StackError
 from compose.native.postgres import PostgresServer
 from compose.native.rabbitmq import Credentials, RabbitNode
-from compose.native.worker import Worker
+from compose.native.service import Service, present
 from leveret.errors import ManagementError
 from leveret.management import Management, provision
 from leveret.topology.roles import ROLES
@@ -83,7 +82,7 @@ class Stack:
         name = "rabbitmq" if release is None else f"rabbitmq-{release}"
         self.node = self._node_in(self.data / name)
         self.postgres = PostgresServer(self.data / "postgres", password=self._passwords["postgres"])
-        self.worker = Worker(checkout)
+        self.services = [Service(checkout, kind) for kind in present()]
         #: Roles that get their permissions when the topology stands.
         self._withheld: tuple[str, ...] = ()
 
@@ -94,14 +93,21 @@ class Stack:
             broker, database = starting[0].result(), starting[1].result()
         print(f"broker:   {broker.origin}", flush=True)
         print(f"database: {database.origin}", flush=True)
-        previous = self.worker.environment()
+        previous = [service.environment() for service in self.services]
         self._write_environments(broker, database, least_privilege=self._provision(broker))
-        self._apply_topology()
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            commands = [("topology", "apply"), ("migrate",)]
+            for preparing in [pool.submit(self._prepare, *command) for command in commands]:
+                preparing.result()
         if self._withheld:
             self._provision(broker)
-        if previous != self.worker.environment():
-            self.worker.stop()
-        print(f"workers:  {self.worker.start()}", flush=True)
+        for service, environment in zip(self.services, previous, strict=True):
+            if environment != service.environment():
+                service.stop()
+            service.spawn()
+        for service in self.services:
+            name = f"{service.kind.name}:"
+            print(f"{name:9} {service.wait_until_ready()}", flush=True)
         print(f"a client's environment: {self.checkout.env}", flush=True)
 
     def down(self) -> None:
@@ -109,12 +115,13 @@ class Stack:
         demo = self.checkout.demo_mark
         nodes = [self.node, *self._other_nodes()]
         ours = [
-            *self.worker.processes(),
+            *(pid for service in self.services for pid in service.processes()),
             *processes.marked(demo),
             *(pid for node in nodes for pid in node.processes()),
         ]
         processes.end(demo, grace_seconds=_DEMO_GRACE_SECONDS)
-        self.worker.stop()
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(Service.stop, self.services))
         with ThreadPoolExecutor(max_workers=2) as pool:
             stops = [self.postgres.stop, *(node.stop for node in nodes)]
             for stopping in [pool.submit(stop) for stop in stops]:
@@ -139,7 +146,7 @@ class Stack:
             database = f"ready at {ports.HOST}:{self.postgres.port}"
         parts = [("private broker", broker), ("private database", database)]
         parts += docker.status(self.checkout)
-        return [*parts, ("workers", self.worker.status())]
+        return [*parts, *((service.kind.name, service.status()) for service in self.services)]
 
     def _node_in(self, data: Path) -> RabbitNode:
         return RabbitNode(data, admin=self._credentials(OWNER), vhost=VHOST)
@@ -251,7 +258,7 @@ class Stack:
                 found["LEVERET_MANAGEMENT_URL"] = broker.management_url
             if role in _DATABASE_ROLES:
                 found["LEVERET_DATABASE_URL"] = database.url
-            if role in ("admin", "worker"):
+            if role in ("admin", "worker", "api"):
                 found["LEVERET_ACTORS"] = os.environ.get("LEVERET_ACTORS", "actors")
             return found
 
@@ -265,12 +272,11 @@ class Stack:
         envfile.write(self.checkout.env_d / f"{OWNER}.env", owner)
         envfile.write(self.checkout.env, variables("publisher"))
 
-    def _apply_topology(self) -> None:
-        if importlib.util.find_spec("leveret.cli") is None:
-            return
+    def _prepare(self, *command: str) -> None:
+        """Run a command of the administrator's."""
         environment = envfile.read(self.checkout.env_d / "admin.env")
         answer = subprocess.run(
-            [str(Path(sys.executable).with_name("leveret")), "topology", "apply"],
+            [str(Path(sys.executable).with_name("leveret")), *command],
             env=_clean(os.environ) | environment,
             cwd=self.checkout.root,
             capture_output=True,
@@ -278,7 +284,8 @@ class Stack:
             check=False,
         )
         if answer.returncode:
-            raise StackError(f"`leveret topology apply` failed:\n{answer.stderr or answer.stdout}")
+            said = answer.stderr or answer.stdout
+            raise StackError(f"`leveret {' '.join(command)}` failed:\n{said}")
 
 
 def _create_database(url: str, password: str) -> str:
