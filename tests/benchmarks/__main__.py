@@ -14,6 +14,7 @@ from rich.console import Console
 from tests.benchmarks import report
 from tests.benchmarks.arena import ROOT, Arena
 from tests.benchmarks.contestants import CONTESTANTS, Contestant
+from tests.benchmarks.database import Database
 from tests.benchmarks.error import BenchmarkError
 from tests.benchmarks.figures import rotated
 from tests.benchmarks.node import Node
@@ -24,6 +25,7 @@ from tests.benchmarks.scenarios.latency import Latency
 from tests.benchmarks.scenarios.memory import MemoryUse
 from tests.benchmarks.scenarios.publish import Publish
 from tests.benchmarks.scenarios.retry import Retry
+from tests.benchmarks.scenarios.tracked import Tracked
 
 #: A load average above which other work shares the processors that are measured.
 _QUIET_LOAD = 0.5
@@ -40,8 +42,9 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             Delayed(jobs=200, seconds=3.0, lead=5.0),
             Retry(jobs=100),
             MemoryUse(jobs=50),
+            Tracked(jobs=200),
         ]
-    return [Publish(), Drain(), Latency(), Delayed(), Retry(), MemoryUse()]
+    return [Publish(), Drain(), Latency(), Delayed(), Retry(), MemoryUse(), Tracked()]
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -124,11 +127,11 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"{time.monotonic() - start:5.0f} s  {text}", highlight=False)
 
     try:
-        with Node() as node:
+        with Node() as node, Database() as database:
             conditions = _conditions(node, rounds=chosen.rounds)
             if os.getloadavg()[0] > _QUIET_LOAD:
                 say(f"the machine is busy (load {os.getloadavg()[0]:.1f}): expect wide ranges")
-            arena = Arena(node, logs=chosen.output.parent / "bench-logs")
+            arena = Arena(node, database, logs=chosen.output.parent / "bench-logs")
             for scenario in scenarios(quick=chosen.quick):
                 if scenario.name in only or not only:
                     results[scenario.name] = _measure(

@@ -15,6 +15,7 @@ import pika.exceptions
 
 from tests.benchmarks.board import BOARD_VARIABLE, Board
 from tests.benchmarks.contestants import Ability, Contestant
+from tests.benchmarks.database import Database
 from tests.benchmarks.error import BenchmarkError
 from tests.benchmarks.node import Node
 from tests.benchmarks.workers import Workers, clean_environment
@@ -29,8 +30,10 @@ _ORDER_SECONDS = 120.0
 class Arena:
     """One node and everything that happens on it; used from one thread."""
 
-    def __init__(self, node: Node, *, logs: Path) -> None:
+    def __init__(self, node: Node, database: Database, *, logs: Path) -> None:
         self._node = node
+        self._database = database
+        self._databases: dict[str, str] = {}
         self._logs = logs
         self._prepared: set[str] = set()
         logs.mkdir(parents=True, exist_ok=True)
@@ -45,6 +48,23 @@ class Arena:
         for command in contestant.prepare:
             self._run(contestant, command)
         self._prepared.add(contestant.name)
+
+    def new_database(self, contestant: Contestant) -> str:
+        """Give the contestant a new database with its tables; return its URL."""
+        name = f"bench_{contestant.name.replace('-', '_')}"
+        self._databases[contestant.name] = self._database.create(name)
+        for command in contestant.prepare_database:
+            self._run(contestant, command)
+        return self._databases[contestant.name]
+
+    def beside(self, contestant: Contestant) -> Workers:
+        """Return what runs beside the contestant's workers, to be started by entering it."""
+        return Workers(
+            contestant.beside,
+            environment=self._environment(contestant),
+            folder=ROOT,
+            log=self._logs / f"{contestant.name}-beside.log",
+        )
 
     @contextlib.contextmanager
     def board(self, size: int) -> Iterator[Board]:
@@ -182,6 +202,7 @@ class Arena:
         urls: Mapping[str, str] = {
             "amqp_url": amqp_url,
             "management_url": self._node.management_url,
+            "database_url": self._databases.get(contestant.name, ""),
         }
         own = {name: text.format_map(urls) for name, text in contestant.environment.items()}
         shared = {BOARD_VARIABLE: str(board.path)} if board else {}

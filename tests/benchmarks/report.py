@@ -9,7 +9,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.contestants import CONTESTANTS, DRAMATIQ, DRAMATIQ_TUNED, LEVERET
+from tests.benchmarks.contestants import (
+    CONTESTANTS,
+    DRAMATIQ,
+    DRAMATIQ_TRACKED,
+    DRAMATIQ_TUNED,
+    LEVERET,
+    LEVERET_TRACKED,
+)
 from tests.benchmarks.figures import Spread, ratio, spread
 from tests.benchmarks.scenarios import Sample
 
@@ -37,6 +44,7 @@ def headline(results: Results) -> dict[str, float | None]:
         return spread(rounds).median if rounds else None
 
     confirmed = "confirmed_per_second"
+    tracked = "jobs_per_second"
     return {
         "publish_confirmed_ratio": against("publish", confirmed, DRAMATIQ),
         "publish_pipelined_ratio": against("publish", "pipelined_per_second", DRAMATIQ, confirmed),
@@ -49,6 +57,10 @@ def headline(results: Results) -> dict[str, float | None]:
         "delayed_rss_mb_per_10k": ours("delayed", "pss_mb_per_10k"),
         "retry_ratio": against("retry", "jobs_per_second", DRAMATIQ),
         "rss_mb": ours("memory", "pss_mb"),
+        "tracked_ratio": ratio(
+            values(results, "tracked", LEVERET_TRACKED, tracked),
+            values(results, "tracked", DRAMATIQ_TRACKED, tracked),
+        ),
     }
 
 

@@ -20,6 +20,7 @@ PROMISED = [
     "delayed_rss_mb_per_10k",
     "retry_ratio",
     "rss_mb",
+    "tracked_ratio",
 ]
 
 RESULTS = {
@@ -44,6 +45,10 @@ RESULTS = {
     },
     "retry": {"leveret": [{"jobs_per_second": 6.0}], "dramatiq": [{"jobs_per_second": 2.0}]},
     "memory": {"leveret": [{"pss_mb": 60.0, "rss_mb": 100.0}]},
+    "tracked": {
+        "leveret-tracked": [{"jobs_per_second": 9.0}],
+        "dramatiq-tracked": [{"jobs_per_second": 3.0}],
+    },
 }
 
 
@@ -61,6 +66,7 @@ def test_each_promised_figure_is_held_against_its_own_base():
         "delayed_rss_mb_per_10k": 0.5,
         "retry_ratio": 3.0,
         "rss_mb": 60.0,
+        "tracked_ratio": 3.0,
     }
 
 

@@ -28,6 +28,8 @@ class Ability(enum.Flag):
     """Retries a failed job after a pause."""
     MEMORY = enum.auto()
     """Is worth a row of its own where workers idle."""
+    TRACKED = enum.auto()
+    """Keeps the state of every job in PostgreSQL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,15 @@ class Contestant:
     workers: tuple[tuple[str, ...], ...] = ()
     #: What to run with `python -m` once, before anything else.
     prepare: tuple[tuple[str, ...], ...] = ()
-    #: `{amqp_url}` and `{management_url}` stand for its own virtual host's.
+    #: What to run with `python -m` on each empty database.
+    prepare_database: tuple[tuple[str, ...], ...] = ()
+    #: What to run with `python -m` beside the workers, already while jobs are published.
+    beside: tuple[tuple[str, ...], ...] = ()
+    #: Count the jobs that have a row, and those whose row says that they have succeeded.
+    queued: str = ""
+    succeeded: str = ""
+    #: `{amqp_url}` and `{management_url}` stand for its own virtual host's, `{database_url}` for
+    #: its own database, where the scenario has one.
     environment: Mapping[str, str] = field(default_factory=dict)
     #: A bound for those that no promised figure is held against; `None` for all rounds.
     most_rounds: int | None = 2
@@ -61,13 +71,15 @@ _HERE = "tests.benchmarks.contestants"
 LEVERET = "leveret"
 DRAMATIQ = "dramatiq"
 DRAMATIQ_TUNED = "dramatiq-tuned"
+LEVERET_TRACKED = "leveret-tracked"
+DRAMATIQ_TRACKED = "dramatiq-tracked"
 
 CONTESTANTS = (
     Contestant(
         name=LEVERET,
         module=f"{_HERE}.leveret",
         queue="leveret.default",
-        abilities=~Ability.UNCONFIRMED,
+        abilities=~(Ability.UNCONFIRMED | Ability.TRACKED),
         prepare=((f"{_HERE}.leveret",),),
         workers=(("services.worker", "--queues", "default", "--threads", "4", "--processes", "2"),),
         environment={
@@ -82,7 +94,7 @@ CONTESTANTS = (
         name=DRAMATIQ,
         module=f"{_HERE}.dramatiq",
         queue="default",
-        abilities=~Ability.PIPELINED,
+        abilities=~(Ability.PIPELINED | Ability.TRACKED),
         workers=(("dramatiq", f"{_HERE}.dramatiq", "-p", "2", "-t", "4"),),
         most_rounds=None,
         note="classic queues; confirm_delivery on or off as the column says",
@@ -98,10 +110,43 @@ CONTESTANTS = (
         note="dramatiq with dramatiq_queue_prefetch=100",
     ),
     Contestant(
+        name=LEVERET_TRACKED,
+        module=f"{_HERE}.leveret",
+        queue="leveret.default",
+        abilities=Ability.TRACKED | Ability.PIPELINED,
+        prepare=((f"{_HERE}.leveret",),),
+        prepare_database=((f"{_HERE}.leveret", "migrate"),),
+        beside=(("services.recorder",),),
+        workers=(("services.worker", "--queues", "default", "--threads", "4", "--processes", "2"),),
+        environment={
+            "LEVERET_AMQP_URL": "{amqp_url}",
+            "LEVERET_MANAGEMENT_URL": "{management_url}",
+            "LEVERET_DATABASE_URL": "{database_url}",
+            "LEVERET_ACTORS": f"{_HERE}.leveret",
+        },
+        queued="SELECT count(*) FROM jobs",
+        succeeded="SELECT count(*) FROM jobs WHERE state = 'succeeded'",
+        most_rounds=None,
+        note="leveret with one recorder: every job with its attempts in the ledger",
+    ),
+    Contestant(
+        name=DRAMATIQ_TRACKED,
+        module=f"{_HERE}.dramatiq_tracked",
+        queue="default",
+        abilities=Ability.TRACKED | Ability.UNCONFIRMED,
+        prepare_database=((f"{_HERE}.dramatiq_tracked",),),
+        workers=(("dramatiq", f"{_HERE}.dramatiq_tracked", "-p", "2", "-t", "4"),),
+        environment={"BENCH_DATABASE_URL": "{database_url}"},
+        queued="SELECT count(*) FROM tracked",
+        succeeded="SELECT count(*) FROM tracked WHERE state = 'succeeded'",
+        most_rounds=None,
+        note="dramatiq with a middleware that updates a row at each transition, autocommit",
+    ),
+    Contestant(
         name="celery",
         module=f"{_HERE}.celery",
         queue="celery",
-        abilities=~Ability.PIPELINED,
+        abilities=~(Ability.PIPELINED | Ability.TRACKED),
         workers=tuple(
             (
                 *("celery", "-A", f"{_HERE}.celery", "worker", "-P", "threads"),
@@ -115,7 +160,7 @@ CONTESTANTS = (
         name="taskiq",
         module=f"{_HERE}.taskiq",
         queue="taskiq",
-        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED),
+        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | Ability.TRACKED),
         workers=(
             (
                 *("taskiq", "worker", f"{_HERE}.taskiq:broker", "-w", "2"),
@@ -128,7 +173,7 @@ CONTESTANTS = (
         name="faststream",
         module=f"{_HERE}.faststream",
         queue="noop",
-        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | Ability.RETRY),
+        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | Ability.RETRY | Ability.TRACKED),
         workers=(
             ("faststream", "run", f"{_HERE}.faststream:app", "--workers", "2", "-l", "warning"),
         ),
@@ -138,7 +183,7 @@ CONTESTANTS = (
         name="pika",
         module=f"{_HERE}.pika",
         queue="noop",
-        abilities=~(Ability.DELAYED | Ability.RETRY),
+        abilities=~(Ability.DELAYED | Ability.RETRY | Ability.TRACKED),
         workers=((f"{_HERE}.pika",), (f"{_HERE}.pika",)),
         note="the limit: two processes of one bare consumer, a classic queue, no job system",
     ),

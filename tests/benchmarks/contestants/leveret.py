@@ -1,4 +1,6 @@
-"""Leveret as its documentation recommends: everything on. Run as a program it lays out the broker.
+"""Leveret as its documentation recommends: everything on.
+
+Run as a program it lays out the broker, or with ``migrate`` the database.
 
 The broker gets the whole table, all queues and the delay wheel included: it is what an operator
 would have there, and what the broker's memory and its ticks have to carry.
@@ -6,6 +8,7 @@ would have there, and what the broker's memory and its ticks have to carry.
 
 import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -80,5 +83,13 @@ def _lay_out() -> None:
     topology.apply(os.environ["LEVERET_AMQP_URL"], table)
 
 
+def _migrate() -> None:
+    from leveret.store import engine, migrate  # noqa: PLC0415 - the workers need no database
+
+    database = engine(Settings.from_env().require_database_url())
+    migrate.upgrade(database)
+    database.dispose()
+
+
 if __name__ == "__main__":
-    _lay_out()
+    _migrate() if "migrate" in sys.argv else _lay_out()
