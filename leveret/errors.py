@@ -10,6 +10,8 @@
     │   ├── PublishRejected     … because the broker refused it
     │   ├── PublisherBlocked    … because the broker blocks publishers (memory or disk alarm)
     │   └── PublisherClosed     … because the publisher was closed
+    ├── ClaimLost               another run has taken over the claim of this one
+    ├── DatabaseUnavailable     PostgreSQL cannot be reached, or lacks Leveret's tables
     ├── TopologyError           the broker's objects are not those of the topology table
     └── ManagementError         the management API refused or failed
 
@@ -19,7 +21,9 @@ A message says what happened, with which value, and what to do about it.
 from __future__ import annotations
 
 __all__ = [
+    "ClaimLost",
     "ConfigurationError",
+    "DatabaseUnavailable",
     "InvalidJob",
     "LeveretError",
     "ManagementError",
@@ -76,6 +80,18 @@ class PublisherBlocked(PublishError):  # noqa: N818 - says the state it is in
 
 class PublisherClosed(PublishError):  # noqa: N818 - says the state it is in
     """The publisher was closed before the job was confirmed."""
+
+
+class ClaimLost(LeveretError):  # noqa: N818 - says what happened
+    """Another run has taken over the claim of this one, whose transaction was rolled back.
+
+    Not a failure of the job: the other run has, or will have, the effects. An actor that gets it
+    should let it pass.
+    """
+
+
+class DatabaseUnavailable(LeveretError):  # noqa: N818 - says the state it is in
+    """PostgreSQL cannot be reached, or lacks Leveret's tables; the message says which."""
 
 
 class TopologyError(LeveretError):

@@ -10,6 +10,8 @@ from hypothesis import settings
 
 from compose.native.paths import Checkout
 from compose.native.postgres import PostgresServer
+from leveret.store import engine
+from leveret.store.migrate import upgrade
 from tests.support.brokers import PrivateBroker, SharedBroker, Vhost
 from tests.support.databases import temporary_database
 from tests.support.workers import Rig
@@ -80,6 +82,17 @@ def database(checkout: Checkout) -> Iterator[str]:
     """Return the URL of a database of this test process."""
     with temporary_database(checkout, "session") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def ledger_database(database: str) -> str:
+    """Return the URL of a database of this test process that has Leveret's tables."""
+    owner = engine(database, pool_size=1)
+    try:
+        upgrade(owner)
+    finally:
+        owner.dispose()
+    return database
 
 
 @pytest.fixture

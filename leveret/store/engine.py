@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from leveret.errors import ConfigurationError
 
-__all__ = ["async_engine", "conninfo", "engine"]
+__all__ = ["async_engine", "connect_options", "conninfo", "engine"]
 
 #: Seconds to wait for a connection to be made.
 _CONNECT_SECONDS = 5
@@ -40,6 +40,19 @@ def async_engine(
 def conninfo(url: str) -> str:
     """Return a database's URL as libpq and psycopg read it."""
     return _parse(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def connect_options(application: str) -> dict[str, Any]:
+    """Return how psycopg connects: as ``application``, patient for seconds, fit for PgBouncer."""
+    return {
+        "application_name": application,
+        "connect_timeout": _CONNECT_SECONDS,
+        "prepare_threshold": None,
+        # A peer that is gone without a word is noticed within half a minute.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
 
 
 def _parse(url: str) -> URL:
@@ -65,13 +78,5 @@ def _options(application: str, pool_size: int) -> dict[str, Any]:
         "max_overflow": 0,
         "pool_pre_ping": True,
         "pool_recycle": 1800,
-        "connect_args": {
-            "application_name": application,
-            "connect_timeout": _CONNECT_SECONDS,
-            "prepare_threshold": None,
-            # A peer that is gone without a word is noticed within half a minute.
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-        },
+        "connect_args": connect_options(application),
     }

@@ -153,6 +153,8 @@ class Delivery(MessageProxy):
         self.successor: Delivery | None = None
         #: Whether a started record has gone out.
         self.announced = False
+        #: Whether the job has, or may have, a checkpoint.
+        self.noted = False
         self.failed = False
         self._exception: BaseException | None = None
         self._proxied: dramatiq.Message[Any] | None = None

@@ -21,6 +21,7 @@ from dramatiq.middleware import Middleware, SkipMessage, TimeLimitExceeded
 from leveret import context, wheel
 from leveret.amqp.connection import Unreadable
 from leveret.broker import LeveretBroker
+from leveret.context import Notebook, Run
 from leveret.errors import InvalidJob
 from leveret.message import MAX_BODY_BYTES, Reason, decode
 from leveret.outcome import Dead, Expired, Outcome, Snooze, Succeeded
@@ -46,9 +47,11 @@ class Executor:
         limits: TimeLimits,
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
+        notebook: Notebook | None = None,
         dice: random.Random | None = None,
     ) -> None:
         self._broker = broker
+        self._notebook = notebook
         self._limits = limits
         self._max_body_bytes = max_body_bytes
         self._dice = dice or random.Random()  # noqa: S311 - jitter
@@ -115,7 +118,8 @@ class Executor:
         limit = None if policy.time_limit is None else policy.time_limit.total_seconds()
         result: Any = None
         error: BaseException | None = None
-        token = context.running.set(job)
+        run = Run(job, notebook=self._notebook)
+        token = context.running.set(run)
         try:
             if self._hooked:
                 self._broker.emit_before("process_message", delivery)
@@ -136,6 +140,7 @@ class Executor:
             error = failure
         finally:
             context.running.reset(token)
+            delivery.noted = run.noted
         if self._hooked:
             hook_error = self._after(delivery, result, error)
             error = error or hook_error

@@ -34,6 +34,7 @@ from leveret.worker.workqueue import WorkQueue
 
 if TYPE_CHECKING:
     from leveret.broker import LeveretBroker
+    from leveret.checkpoints import Checkpoints
     from leveret.worker.delivery import Delivery, Session
 
 __all__ = ["Health", "Worker", "WorkerThread"]
@@ -111,6 +112,7 @@ class Worker:
         prefetch: int = 0,
         lane: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
+        database_url: str | None = None,
     ) -> None:
         self.broker = broker
         self.queues = tuple(queues)
@@ -118,7 +120,10 @@ class Worker:
         self.lane = lane
         self._work = WorkQueue()
         self._limits = TimeLimits()
-        self._executor = Executor(broker, self._limits, max_body_bytes=max_body_bytes)
+        self._notebook = None if database_url is None else _notebook(database_url)
+        self._executor = Executor(
+            broker, self._limits, max_body_bytes=max_body_bytes, notebook=self._notebook
+        )
         self._threads = [WorkerThread(self, n) for n in range(1 if lane else threads)]
         self._io = IOThread(thread_name("worker"))
         self._outbound = Outbound(
@@ -203,6 +208,8 @@ class Worker:
             for thread in self._threads:
                 thread.join(2.0)
         self._io.stop()
+        if self._notebook is not None:
+            self._notebook.close()
         self.broker.emit_after("worker_shutdown", self)
         return idle
 
@@ -438,6 +445,15 @@ def _run_of(delivery: Delivery) -> _Run:
     headers = delivery.properties.headers or {}
     attempt, run = headers.get(f"{PREFIX}attempt", 1), headers.get(f"{PREFIX}run", 0)
     return delivery.label, repr((attempt, run))  # a stranger's may be of any type
+
+
+def _notebook(url: str) -> Checkpoints | None:
+    try:
+        from leveret.checkpoints import Checkpoints  # noqa: PLC0415 - plain jobs need no psycopg
+        from leveret.store.connections import Connections  # noqa: PLC0415
+    except ImportError:
+        return None
+    return Checkpoints(Connections(url, application="leveret worker"))
 
 
 def _wanted_at(delivery: Delivery) -> float | None:

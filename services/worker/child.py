@@ -45,6 +45,7 @@ def main() -> int:
             prefetch=options.prefetch,
             lane=options.lane,
             max_body_bytes=settings.max_body_bytes,
+            database_url=settings.database_url,
         )
         worker.start()
     except ConfigurationError as error:
