@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leveret import asyncapi as contract
-from leveret.cli import audit, migrate, topology
+from leveret.cli import audit, keys, migrate, topology
 from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
 from leveret.errors import ConfigurationError, InvalidJob
 from leveret.management import Management
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Background jobs on RabbitMQ that lose nothing, remembered in PostgreSQL.",
 )
+app.add_typer(keys.app, name="keys")
 app.add_typer(topology.app, name="topology")
 app.command()(migrate.migrate)
 app.command()(audit.audit)

@@ -71,7 +71,7 @@ def audit(
             def record(connection: Any, finding: Finding, changed: bool) -> None:  # noqa: FBT001
                 audit_log.record(
                     connection,
-                    who=audit_log.at_terminal(),
+                    who=audit_log.operator(),
                     action="audit.repair",
                     target=finding.subject,
                     outcome="done" if changed else "refused",
