@@ -12,6 +12,7 @@
     │   └── PublisherClosed     … because the publisher was closed
     ├── ClaimLost               another run has taken over the claim of this one
     ├── DatabaseUnavailable     PostgreSQL cannot be reached, or lacks Leveret's tables
+    ├── ReplayRefused           dead letters cannot be replayed or discarded as it was asked
     ├── TopologyError           the broker's objects are not those of the topology table
     └── ManagementError         the management API refused or failed
 
@@ -32,6 +33,7 @@ __all__ = [
     "PublishTimeout",
     "PublisherBlocked",
     "PublisherClosed",
+    "ReplayRefused",
     "TopologyError",
 ]
 
@@ -92,6 +94,18 @@ class ClaimLost(LeveretError):  # noqa: N818 - says what happened
 
 class DatabaseUnavailable(LeveretError):  # noqa: N818 - says the state it is in
     """PostgreSQL cannot be reached, or lacks Leveret's tables; the message says which."""
+
+
+class ReplayRefused(LeveretError):  # noqa: N818 - says what was done with the request
+    """Dead letters cannot be replayed or discarded as it was asked; nothing was changed.
+
+    ``reason`` is a short stable word: ``nothing-matches``, ``edits-are-off``, ``bad-arguments``,
+    ``too-many``, ``unknown-replay`` or ``not-running``.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class TopologyError(LeveretError):

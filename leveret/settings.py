@@ -63,6 +63,12 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def _truth(value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ValueError("true or false")
+    return value.lower() == "true"
+
+
 def _setting(
     read: Callable[[str], Any], default: Any, description: str, *, secret: bool = False
 ) -> Any:
@@ -99,6 +105,11 @@ class Settings:
     max_body_bytes: int = _setting(_between(1, 128 * 1024**2), 1024 * 1024, "largest body of a job")
     prefetch: int = _setting(
         _between(0, 65535), 0, "deliveries a worker process holds of each queue; 0 adapts it"
+    )
+    edited_replay: bool = _setting(
+        _truth,
+        default=False,
+        description="whether dead letters may be replayed with other arguments: true or false",
     )
     http_host: str = _setting(_text, "127.0.0.1", "where a process answers health checks")
     http_port: int = _setting(
@@ -158,6 +169,8 @@ class Settings:
                 value = ",".join(_mask(part) for part in value.split(","))
             elif isinstance(value, tuple):
                 value = ",".join(value)
+            elif isinstance(value, bool):
+                value = str(value).lower()
             elif isinstance(value, timedelta):
                 value = f"{value.total_seconds():g}"
             shown[PREFIX + setting.name.upper()] = "" if value is None else str(value)

@@ -312,6 +312,8 @@ class DeadLetter(Base):
     replay_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("replays.id"))
     #: The job that an edited replay made of it.
     new_job_id: Mapped[str | None]
+    #: Why the last replay that wanted it did not publish it.
+    refusal: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint(
@@ -368,6 +370,8 @@ class Replay(Base):
     published: Mapped[int] = mapped_column(server_default=text("0"))
     #: Dead letters that cannot be published again, such as those without an actor.
     refused: Mapped[int] = mapped_column(server_default=text("0"))
+    #: When its rate allows the next job, by the database's clock; null before the first.
+    next_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (

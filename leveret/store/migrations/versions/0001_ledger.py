@@ -329,6 +329,7 @@ def upgrade() -> None:
         sa.Column("total", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("published", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("refused", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("next_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("finished_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(
             "state IN ('running', 'done', 'cancelled')", name=op.f("replays_state_check")
@@ -406,6 +407,7 @@ def upgrade() -> None:
         sa.Column("resolved_by", sa.Text(), nullable=True),
         sa.Column("replay_id", sa.BigInteger(), nullable=True),
         sa.Column("new_job_id", sa.Text(), nullable=True),
+        sa.Column("refusal", sa.Text(), nullable=True),
         sa.CheckConstraint(
             "state IN ('open', 'replaying', 'replayed', 'discarded', 'superseded')",
             name=op.f("dead_letters_state_check"),
