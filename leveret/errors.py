@@ -13,6 +13,13 @@
     ├── ClaimLost               another run has taken over the claim of this one
     ├── DatabaseUnavailable     PostgreSQL cannot be reached, or lacks Leveret's tables
     ├── ReplayRefused           dead letters cannot be replayed or discarded as it was asked
+    ├── ResultError             a job has no result to give
+    │   ├── JobFailed           … because it is dead
+    │   ├── JobCancelled        … because it was cancelled
+    │   ├── JobExpired          … because its time was over before it could start
+    │   ├── ResultLost          … because what its actor returned was not kept
+    │   └── ResultTimeout       … within the time the caller gave (also a TimeoutError)
+    ├── TooManyWaiters          a process waits for as many jobs as it may
     ├── TopologyError           the broker's objects are not those of the topology table
     └── ManagementError         the management API refused or failed
 
@@ -26,6 +33,9 @@ __all__ = [
     "ConfigurationError",
     "DatabaseUnavailable",
     "InvalidJob",
+    "JobCancelled",
+    "JobExpired",
+    "JobFailed",
     "LeveretError",
     "ManagementError",
     "PublishError",
@@ -34,6 +44,10 @@ __all__ = [
     "PublisherBlocked",
     "PublisherClosed",
     "ReplayRefused",
+    "ResultError",
+    "ResultLost",
+    "ResultTimeout",
+    "TooManyWaiters",
     "TopologyError",
 ]
 
@@ -106,6 +120,52 @@ class ReplayRefused(LeveretError):  # noqa: N818 - says what was done with the r
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class ResultError(LeveretError):
+    """A job has no result to give. ``job_id`` is its id."""
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class JobFailed(ResultError):  # noqa: N818 - says what happened
+    """The job is dead: ``reason`` says why in a word, ``error`` in full, as far as it is known."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str,
+        reason: str | None = None,
+        error_type: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id)
+        self.reason = reason
+        self.error_type = error_type
+        self.error = error
+
+
+class JobCancelled(ResultError):  # noqa: N818 - says what happened
+    """The job was cancelled before it started."""
+
+
+class JobExpired(ResultError):  # noqa: N818 - says what happened
+    """The job's time was over before it could start."""
+
+
+class ResultLost(ResultError):  # noqa: N818 - says what happened
+    """The job has succeeded, but what its actor returned was not kept, or cannot be read."""
+
+
+class ResultTimeout(ResultError, TimeoutError):  # noqa: N818 - a TimeoutError by another name
+    """The job had not ended in time. It goes on; wait again under its id."""
+
+
+class TooManyWaiters(LeveretError):  # noqa: N818 - says the state it is in
+    """A process waits for as many jobs as it may."""
 
 
 class TopologyError(LeveretError):

@@ -1,23 +1,45 @@
-"""News of jobs for those who wait: ``NOTIFY leveret_jobs`` for the jobs in ``watches``."""
+"""Telling those who wait that a job has changed.
+
+Whoever waits for a job writes a row into ``watches`` and listens on the channel ``leveret_jobs``
+(`leveret.results` does both). Whoever changes rows of ``jobs`` calls `notify` at the end of the
+same transaction: PostgreSQL then sends the ids of the jobs that somebody watches, when it commits,
+and nothing when it does not. While nobody waits, that is one look into an empty table.
+
+A watch that is written while such a transaction is between its look and its commit is not seen;
+that is why a waiter looks again a moment after its first look, and every few seconds after that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 
+import psycopg
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 __all__ = ["CHANNEL", "notify"]
 
+#: The channel on which the ids of changed jobs are sent.
 CHANNEL = "leveret_jobs"
 
-_NOTIFY = text(
-    "SELECT pg_notify('leveret_jobs', job_id)"
-    " FROM (SELECT DISTINCT job_id FROM watches WHERE job_id = ANY(:ids)) AS watched"
+_NOTIFY = (
+    f"SELECT pg_notify('{CHANNEL}', job_id) FROM"  # noqa: S608 - a constant
+    " (SELECT DISTINCT job_id FROM watches WHERE job_id = ANY({ids}) AND until > now()) AS watched"
 )
+_FOR_SQLALCHEMY = text(_NOTIFY.format(ids="CAST(:ids AS text[])"))
+_FOR_PSYCOPG = _NOTIFY.format(ids="%s::text[]")
 
 
-def notify(connection: Connection, ids: Collection[str]) -> None:
-    """Tell whoever watches these jobs that they have changed, when the transaction commits."""
-    if ids:
-        connection.execute(_NOTIFY, {"ids": list(ids)})
+def notify(connection: Connection | psycopg.Connection[object], ids: Iterable[str]) -> None:
+    """Tell whoever waits for one of these jobs that it has changed, once the caller commits.
+
+    In the caller's transaction, best as its last statement; one statement for all ids, none when
+    there are none.
+    """
+    changed = list(dict.fromkeys(ids))
+    if not changed:
+        return
+    if isinstance(connection, Connection):
+        connection.execute(_FOR_SQLALCHEMY, {"ids": changed})
+    else:
+        connection.execute(_FOR_PSYCOPG, (changed,))

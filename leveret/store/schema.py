@@ -128,6 +128,9 @@ class JobRow(Base):
     error: Mapped[str | None]
     #: What the actor returned, as JSON text.
     result: Mapped[bytes | None]
+    #: Where that is kept, if it is large: a path below ``LEVERET_RESULT_STORE``.
+    result_ref: Mapped[str | None]
+    #: Why it is not kept.
     result_lost: Mapped[str | None]
     #: From 0 to 1.
     progress: Mapped[float | None]
@@ -257,6 +260,8 @@ class Cancellation(Base):
     __tablename__ = "cancellations"
 
     job_id: Mapped[str] = mapped_column(primary_key=True)
+    #: The run that is not to be started, and those before it; a later one is somebody's new wish.
+    run: Mapped[int] = mapped_column(server_default=text("0"))
     requested_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     requested_by: Mapped[str]
     #: When a worker had dropped it, or it turned out to have ended otherwise.

@@ -72,6 +72,7 @@ def upgrade() -> None:
     op.create_table(
         "cancellations",
         sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("run", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column(
             "requested_at",
             postgresql.TIMESTAMP(timezone=True),
@@ -203,6 +204,7 @@ def upgrade() -> None:
         sa.Column("error_type", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("result", sa.LargeBinary(), nullable=True),
+        sa.Column("result_ref", sa.Text(), nullable=True),
         sa.Column("result_lost", sa.Text(), nullable=True),
         sa.Column("progress", sa.Double(), nullable=True),
         sa.Column("progress_note", sa.Text(), nullable=True),
