@@ -91,6 +91,12 @@ class Settings:
         "PostgreSQL itself, for LISTEN and migrations, when LEVERET_DATABASE_URL is PgBouncer",
         secret=True,
     )
+    result_store: str | None = _setting(
+        _text,
+        None,
+        "folder for results too large for the ledger: an fsspec URL; none loses them",
+        secret=True,
+    )
     management_url: str | None = _setting(_text, None, "RabbitMQ's management API", secret=True)
     actors: tuple[str, ...] = _setting(
         _words, ("actors",), "modules that declare the actors a worker runs"

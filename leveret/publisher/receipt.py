@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import threading
 import time
 from collections.abc import Callable, Generator
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from leveret.amqp import Post
-from leveret.errors import PublishError, PublishTimeout
+from leveret.errors import ConfigurationError, PublishError, PublishTimeout
 from leveret.message import Job, encode
 
 __all__ = ["Receipt"]
@@ -116,6 +117,39 @@ class Receipt(Post):
             raise self._error
         return self.job.id
 
+    def result(self, timeout: timedelta | float | None = None) -> Any:
+        """Block until the job has ended, and return what its actor returned, as JSON reads it.
+
+        Waits for the confirm, then for the ledger, which needs ``LEVERET_DATABASE_URL`` and
+        ``leveret[postgres]``. ``timeout`` (a ``timedelta``, or seconds) bounds both; without it the
+        wait for the job has no end. Raises the `PublishError` with which it failed, `JobFailed`,
+        `JobCancelled`, `JobExpired`, `ResultLost`, `ResultTimeout` and `ConfigurationError`.
+        """
+        watcher = _watcher()
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        end = None if seconds is None else time.monotonic() + seconds
+        self.wait(seconds)
+        left = None if end is None else max(0.0, end - time.monotonic())
+        return watcher.result(self.job.id, left)
+
+    async def aresult(self, timeout: timedelta | float | None = None) -> Any:  # noqa: ASYNC109
+        """Return the same as `result`, without blocking the event loop."""
+        watcher = _watcher()
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        end = None if seconds is None else time.monotonic() + seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self
+        except TimeoutError as error:
+            if isinstance(error, PublishTimeout):
+                raise
+            raise PublishTimeout(
+                f"job {self.job.id} is not confirmed yet; it is still under way",
+                job_id=self.job.id,
+            ) from None
+        left = None if end is None else max(0.0, end - time.monotonic())
+        return await watcher.aresult(self.job.id, left)
+
     def add_done_callback(self, callback: Callable[[Receipt], object]) -> None:
         """Call ``callback(receipt)`` once it is settled, on the IO thread; at once if it is."""
         with _lock:
@@ -182,3 +216,14 @@ class Receipt(Post):
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(callback)
+
+
+def _watcher() -> Any:
+    """Return what waits for results in this process; its packages are an extra."""
+    try:
+        process = importlib.import_module("leveret.results.process")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"waiting for a result needs {error.name!r}; install leveret[postgres]"
+        ) from error
+    return process.default()

@@ -41,7 +41,7 @@ from psycopg.rows import DictRow, dict_row
 from leveret.errors import ConfigurationError, LeveretError, TooManyWaiters
 from leveret.ledger.watch import CHANNEL
 from leveret.results.standing import Ending, Standing
-from leveret.store.engine import conninfo
+from leveret.store.engine import connect_options, conninfo
 from leveret.store.identity import own_time
 
 __all__ = ["AsyncWatcher", "Changes"]
@@ -59,6 +59,8 @@ _VALID = timedelta(seconds=60)
 _RENEW_SECONDS = 20.0
 #: A statement that takes longer than this has lost its connection.
 _STATEMENT_SECONDS = 10.0
+#: How long a database has to answer at the end.
+_GOODBYE_SECONDS = 2.0
 _FIRST_DELAY = 0.2
 _LONGEST_DELAY = 5.0
 #: Jobs in one statement.
@@ -179,6 +181,7 @@ class AsyncWatcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
+        self._socket: int | None = None
         self._lost_at: float | None = None
         #: Statements sent so far.
         self.statements = 0
@@ -202,9 +205,12 @@ class AsyncWatcher:
         self._fail(LeveretError("the process stops waiting for jobs, because it ends"))
         task, self._task = self._task, None
         if task is not None:
-            _, running = await asyncio.wait({task}, timeout=2 * _STATEMENT_SECONDS)
-            if running:
+            await asyncio.wait({task}, timeout=_GOODBYE_SECONDS)
+            if not task.done():  # the database does not answer
+                if self._socket is not None:
+                    _sever(self._socket)
                 task.cancel()
+                await asyncio.wait({task}, timeout=_GOODBYE_SECONDS)
 
     # ---------------------------------------------------------------------------------- waiting
 
@@ -288,14 +294,13 @@ class AsyncWatcher:
                     self._conninfo,
                     autocommit=True,
                     row_factory=dict_row,
-                    prepare_threshold=None,
-                    connect_timeout=5,
-                    application_name="leveret watcher",
-                    keepalives_idle=10,
-                    keepalives_interval=5,
-                    keepalives_count=3,
+                    **connect_options("leveret watcher"),
                 ) as connection:
-                    await self._serve(connection)
+                    self._socket = connection.pgconn.socket
+                    try:
+                        await self._serve(connection)
+                    finally:
+                        self._socket = None
             except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
                 self._fail(
                     ConfigurationError(

@@ -16,6 +16,7 @@ GOOD = {
     "LEVERET_AMQP_URL": ("amqp://u:p@h/v", "amqp://u:p@h/v"),
     "LEVERET_DATABASE_URL": ("postgresql://u:p@h/d", "postgresql://u:p@h/d"),
     "LEVERET_DATABASE_LISTEN_URL": ("postgresql://h/d", "postgresql://h/d"),
+    "LEVERET_RESULT_STORE": ("s3://bucket/results", "s3://bucket/results"),
     "LEVERET_MANAGEMENT_URL": ("http://u:p@h:15672", "http://u:p@h:15672"),
     "LEVERET_ACTORS": (" acme.jobs, acme.more ,", ("acme.jobs", "acme.more")),
     "LEVERET_QUEUES": ("default,gpu-1", ("default", "gpu-1")),
