@@ -296,7 +296,8 @@ def now_plus(delay: timedelta) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _read_time(value: object) -> datetime:
+def read_moment(value: object) -> datetime:
+    """Read a time as a header may have it; raises `ValueError` when it is none."""
     if isinstance(value, datetime):  # an AMQP timestamp, which pika reads as naive UTC
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, str):
@@ -371,11 +372,11 @@ HEADERS: Mapping[str, Header] = {
         schema={"type": "integer", "minimum": 0, "maximum": 1000},
     ),
     "due-at": Header(
-        "due_at", _read_time, format_time, description="when it was wanted", schema=_TIME
+        "due_at", read_moment, format_time, description="when it was wanted", schema=_TIME
     ),
     "expires-at": Header(
         "expires_at",
-        _read_time,
+        read_moment,
         format_time,
         description="not to be started after this time",
         schema=_TIME,
@@ -401,7 +402,8 @@ _WIRE_HEADERS = {PREFIX + name: header for name, header in HEADERS.items()}
 
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json(?:\s*;.*)?", re.IGNORECASE)
 _PROPERTIES = ("message_id", "type", "correlation_id", "app_id", "content_type", "content_encoding")
-_ENVELOPE = frozenset({"actor_name", "queue_name", "args", "kwargs", "options", "message_id"})
+#: What the body of a stock Dramatiq broker has.
+ENVELOPE = frozenset({"actor_name", "queue_name", "args", "kwargs", "options", "message_id"})
 
 
 def decode(
@@ -425,7 +427,7 @@ def decode(
     _, key = wheel.split_key(routing_key)
     queue, _, actor = key.partition(".")
     fields["queue"] = None if queue == names.ANY_QUEUE else queue
-    if properties.type is None and document.keys() >= _ENVELOPE:
+    if properties.type is None and document.keys() >= ENVELOPE:
         return _from_envelope(document, fields)
     assigned = not properties.message_id
     return Job(

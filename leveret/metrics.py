@@ -13,6 +13,10 @@ __all__ = [
     "JOBS_IN_PROGRESS",
     "JOB_DURATION",
     "JOB_QUEUE_TIME",
+    "LEDGER_BATCH_SECONDS",
+    "LEDGER_EVENTS",
+    "LEDGER_LAG",
+    "LEDGER_REJECTS",
     "REDELIVERIES_ADOPTED",
     "RETRIES",
     "SETTLEMENTS_VOID",
@@ -59,4 +63,20 @@ SETTLEMENTS_VOID = Counter(
 REDELIVERIES_ADOPTED = Counter(
     "leveret_redeliveries_adopted",
     "Redeliveries of a job that was still running here, and that settled it.",
+)
+LEDGER_LAG = Gauge(
+    "leveret_ledger_lag_seconds",
+    "Age of the oldest event that the recorder holds and has not written; 0 when there is none.",
+)
+LEDGER_EVENTS = Counter(
+    "leveret_ledger_events", "Events that the recorder has written, by what happened.", ["kind"]
+)
+LEDGER_BATCH_SECONDS = Histogram(
+    "leveret_ledger_batch_seconds",
+    "Time that the recorder's transactions take.",
+    buckets=_DURATION_BUCKETS,
+)
+LEDGER_REJECTS = Counter(
+    "leveret_ledger_rejects",
+    "Messages that the recorder could not understand and has set aside.",
 )

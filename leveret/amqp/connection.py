@@ -31,7 +31,7 @@ from pika.channel import Channel
 if TYPE_CHECKING:
     from leveret.amqp.io import IOThread
 
-__all__ = ["THREAD_PREFIX", "Connection", "Unreadable", "thread_name"]
+__all__ = ["THREAD_PREFIX", "Connection", "RawConnection", "Unreadable", "thread_name"]
 
 #: Every IO thread's name starts with this.
 THREAD_PREFIX = "leveret-io"
@@ -138,6 +138,20 @@ class Connection(SelectConnection):  # type: ignore[misc]
         length = spec.FRAME_HEADER_SIZE + size + spec.FRAME_END_SIZE
         raw = bytes(buffer[spec.FRAME_HEADER_SIZE + 12 : length - spec.FRAME_END_SIZE])
         return length, frame.Header(channel, body_size, Unreadable(error, raw))
+
+
+class RawConnection(Connection):
+    """A connection whose deliveries keep their header as it came, in ``properties.raw``."""
+
+    def _read_frame(self) -> tuple[int, Any]:
+        result = super()._read_frame()
+        found = result[1]
+        if isinstance(found, frame.Header) and not isinstance(found.properties, Unreadable):
+            begin = spec.FRAME_HEADER_SIZE + 12
+            found.properties.raw = bytes(
+                self._frame_buffer[begin : result[0] - spec.FRAME_END_SIZE]
+            )
+        return result
 
 
 def thread_name(purpose: str) -> str:

@@ -34,6 +34,7 @@ class Link:
     and so is finding it again.
 
     ``url`` may be several URLs separated by commas, the nodes of a cluster; attempts go round.
+    ``connection`` is the class of the connections that it makes.
     All methods are for the IO thread; the callbacks run there.
     """
 
@@ -46,8 +47,10 @@ class Link:
         on_up: Callable[[Connection], object],
         on_down: Callable[[str], object],
         on_blocked: Callable[[str | None], object] | None = None,
+        connection: type[Connection] = Connection,
     ) -> None:
         self._io = io
+        self._kind = connection
         self._parameters = parse_urls(url, name)
         self._name = name
         self._on_up = on_up
@@ -87,7 +90,7 @@ class Link:
         if not self._wanted:
             return
         parameters = self._parameters[self._attempt % len(self._parameters)]
-        self.connection = Connection(
+        self.connection = self._kind(
             self._io,
             parameters,
             on_open_callback=self._opened,

@@ -220,7 +220,10 @@ class WorkerRow(Base):
     #: Ids of the jobs that it was running.
     running: Mapped[list[str]]
     first_seen_at: Mapped[datetime]
+    #: When the ledger took in its latest heartbeat.
     seen_at: Mapped[datetime] = mapped_column(index=True)
+    #: When the worker sent it, by its own clock.
+    beat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: When it was found to be gone.
     gone_at: Mapped[datetime | None]
 

@@ -373,6 +373,12 @@ def upgrade() -> None:
         sa.Column("running", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("first_seen_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seen_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column(
+            "beat_at",
+            postgresql.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
         sa.Column("gone_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("workers_pkey")),
     )

@@ -1,0 +1,299 @@
+"""Taking messages in: one connection, a channel for each queue, and what has come in order.
+
+The broker pushes up to the prefetch of each queue. When what is held grows too large (bodies may
+have a megabyte, and the database may be away), the channels are closed, which gives everything back
+to its queue, and opened again with a smaller prefetch; it grows again when messages are small.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from leveret.amqp import IOThread, Link
+from leveret.amqp.connection import RawConnection
+from leveret.ledger.event import Message
+
+if TYPE_CHECKING:
+    from leveret.amqp.connection import Connection
+
+__all__ = ["Arrival", "Intake", "Source"]
+
+log = logging.getLogger("leveret.recorder")
+
+_FIRST_DELAY = 0.25
+_LONGEST_DELAY = 5.0
+#: Messages of one queue that are held, at most.
+PREFETCH = 10_000
+_LEAST_PREFETCH = 16
+#: Bytes of bodies that are held, at most, about.
+_MAX_BYTES = 128 * 1024 * 1024
+#: How often a smaller prefetch is doubled again.
+_GROW_SECONDS = 10.0
+
+
+class Source:
+    """The life of one consuming channel; for the IO thread, except `is_over`."""
+
+    __slots__ = ("acked", "channel", "is_over", "queue", "tag")
+
+    def __init__(self, channel: Any, queue: str) -> None:
+        self.channel = channel
+        self.queue = queue
+        self.is_over = False
+        self.tag: str | None = None
+        self.acked = 0
+
+    def ack(self, tag: int) -> None:
+        """Ack all deliveries up to ``tag``; void when the channel is gone."""
+        if not self.is_over and self.channel.is_open and tag > self.acked:
+            self.acked = tag
+            self.channel.basic_ack(tag, multiple=True)
+
+
+class Arrival(NamedTuple):
+    """A message that has come in, and what acks it."""
+
+    source: Source
+    tag: int
+    message: Message
+    received_at: float
+
+
+class Intake:
+    """Consumes queues. `take`, `ack`, `is_ready` and `ready_in` are for one other thread.
+
+    Lost connections, closed channels and queues that are missing are come back to with backoff.
+    """
+
+    def __init__(
+        self,
+        io: IOThread,
+        url: str,
+        *,
+        name: str,
+        queues: Sequence[str],
+        prefetch: int = PREFETCH,
+        max_bytes: int = _MAX_BYTES,
+    ) -> None:
+        self._io = io
+        self._queues = tuple(queues)
+        self._most = self._prefetch = prefetch
+        self._max_bytes = max_bytes
+        self._link = Link(
+            io, url, name=name, on_up=self._up, on_down=self._down, connection=RawConnection
+        )
+        self._connection: Connection | None = None
+        self._sources: dict[str, Source] = {}
+        self._failures: dict[str, int] = {}
+        self._stopping = False
+        self._arrivals: deque[Arrival] = deque()
+        self._came = threading.Event()
+        # Counted by two threads, each its own.
+        self._bytes_in = self._bytes_out = 0
+        self._grown_at = time.monotonic()
+
+    # ------------------------------------------------------------------------ for the other thread
+
+    def open(self) -> None:
+        """Start consuming. Thread-safe."""
+        self._io.call_soon(self._link.open)
+
+    def close(self, timeout: float = 3.0) -> None:
+        """Disconnect, and wait for it; what is not acked goes back to its queue. Thread-safe."""
+        closed = threading.Event()
+
+        def close() -> None:
+            self._stopping = True
+            self._link.close(closed.set)
+
+        self._io.call_soon(close)
+        closed.wait(timeout)
+
+    def wake(self) -> None:
+        """Have `take` return now. Thread-safe, and fit for a signal handler."""
+        self._came.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every queue is being consumed."""
+        return all(
+            source is not None and source.tag is not None and not source.is_over
+            for source in map(self._sources.get, self._queues)
+        )
+
+    @property
+    def oldest(self) -> Arrival | None:
+        """The first message that has not been taken, if there is one."""
+        try:
+            return self._arrivals[0]
+        except IndexError:
+            return None
+
+    @property
+    def waiting(self) -> int:
+        """How many messages have not been taken."""
+        return len(self._arrivals)
+
+    def take(self, *, most: int, most_bytes: int, timeout: float) -> list[Arrival]:
+        """Return the messages that came first, in order; nothing when none comes in time."""
+        arrivals = self._arrivals
+        if not arrivals:
+            self._came.clear()
+            if not arrivals:
+                self._came.wait(timeout)
+        taken: list[Arrival] = []
+        size = 0
+        while arrivals and len(taken) < most and size < most_bytes:
+            arrival = arrivals.popleft()
+            length = len(arrival.message.body)
+            self._bytes_out += length
+            if not arrival.source.is_over:  # else it comes again
+                size += length
+                taken.append(arrival)
+        return taken
+
+    def ack(self, arrivals: Sequence[Arrival]) -> None:
+        """Ack messages that `take` has returned, and all of their queues before them."""
+        last: dict[Source, int] = {}
+        for arrival in arrivals:
+            last[arrival.source] = arrival.tag
+
+        def ack() -> None:
+            for source, tag in last.items():
+                source.ack(tag)
+
+        self._io.call_soon(ack)
+
+    def count(self, queue: str, tell: Callable[[int], object]) -> None:
+        """Ask the broker how many messages of a queue are not delivered to anybody. Thread-safe.
+
+        ``tell`` is called on the IO thread, unless the connection is lost first.
+        """
+
+        def ask() -> None:
+            source = self._sources.get(queue)
+            if source is not None and not source.is_over and source.channel.is_open:
+                source.channel.queue_declare(
+                    queue, passive=True, callback=lambda frame: tell(frame.method.message_count)
+                )
+
+        self._io.call_soon(ask)
+
+    # -------------------------------------------------------------------------- on the IO thread
+
+    def _up(self, connection: Connection) -> None:
+        self._connection = connection
+        for queue in self._queues:
+            self._open_channel(queue)
+
+    def _down(self, _reason: str) -> None:
+        self._connection = None
+        for source in list(self._sources.values()):
+            self._over(source)
+
+    def _open_channel(self, queue: str) -> None:
+        connection = self._connection
+        if self._stopping or connection is None or not connection.is_open:
+            return
+        if queue in self._sources:
+            return
+        connection.channel(on_open_callback=lambda channel: self._channel_open(queue, channel))
+
+    def _channel_open(self, queue: str, channel: Any) -> None:
+        source = Source(channel, queue)
+        self._sources[queue] = source
+        channel.add_on_close_callback(lambda _channel, error: self._closed(source, error))
+        channel.add_on_cancel_callback(lambda _frame: self._cancelled(source))
+        channel.basic_qos(prefetch_count=self._prefetch)
+        arrivals, came = self._arrivals, self._came
+
+        def deliver(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            self._bytes_in += len(body)
+            key = method.routing_key
+            arrivals.append(
+                Arrival(
+                    source,
+                    method.delivery_tag,
+                    Message(
+                        queue,
+                        method.exchange,
+                        key if isinstance(key, str) else key.decode(errors="backslashreplace"),
+                        properties,
+                        body,
+                        method.redelivered,
+                    ),
+                    time.time(),
+                )
+            )
+            if not came.is_set():
+                came.set()
+            if self._bytes_in - self._bytes_out > self._max_bytes:
+                self._shrink()
+
+        def consuming(frame: Any) -> None:
+            source.tag = frame.method.consumer_tag
+            if self._failures.pop(queue, 0):
+                log.warning("consuming queue %s again", queue)
+
+        channel.basic_consume(queue, deliver, callback=consuming)
+
+    def _shrink(self) -> None:
+        """Give everything back, and take less of it at a time."""
+        if self._prefetch <= _LEAST_PREFETCH:
+            return
+        held = max(1, len(self._arrivals))
+        fitting = int(held * self._max_bytes / 4 / max(1, self._bytes_in - self._bytes_out))
+        self._prefetch = max(_LEAST_PREFETCH, min(self._prefetch // 2, fitting))
+        log.warning(
+            "holding %d messages of %d MB: taking %d of each queue at a time",
+            held,
+            (self._bytes_in - self._bytes_out) // 1_000_000,
+            self._prefetch,
+        )
+        self._reopen()
+
+    def _reopen(self) -> None:
+        self._grown_at = time.monotonic()
+        for source in list(self._sources.values()):
+            self._over(source)
+            source.channel.close(0, "another prefetch")
+        # Nobody can ack what is left of the old channels.
+        while self._arrivals and self._arrivals[0].source.is_over:
+            try:
+                self._bytes_in -= len(self._arrivals.popleft().message.body)
+            except IndexError:
+                break
+
+    def _cancelled(self, source: Source) -> None:
+        """Come back to a queue that was deleted, or whose node is gone."""
+        if source.channel.is_open:
+            self._over(source)
+            source.channel.close(0, "the subscription was cancelled")
+
+    def _closed(self, source: Source, error: Exception) -> None:
+        wanted = source.is_over  # by us
+        if not source.is_over:
+            self._over(source)
+        if self._stopping or self._connection is None or not self._connection.is_open:
+            return
+        queue = source.queue
+        if wanted:
+            self._open_channel(queue)
+            return
+        failures = self._failures.get(queue, 0)
+        self._failures[queue] = failures + 1
+        if failures == 0:
+            log.warning("not consuming queue %s (%s); trying until it is back", queue, error)
+        bound = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(failures, 8))
+        self._io.call_later(random.uniform(bound / 2, bound), lambda: self._open_channel(queue))  # noqa: S311
+
+    def _over(self, source: Source) -> None:
+        source.is_over = True
+        if self._sources.get(source.queue) is source:
+            del self._sources[source.queue]
