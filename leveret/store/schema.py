@@ -35,6 +35,7 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 __all__ = [
+    "QUEUE",
     "ApiKey",
     "Attempt",
     "AuditEntry",
@@ -47,9 +48,12 @@ __all__ = [
     "IdempotentRequest",
     "JobId",
     "JobRow",
+    "Lease",
     "OutboxRow",
     "Reject",
     "Replay",
+    "Schedule",
+    "ScheduleSlot",
     "UniqueJob",
     "Watch",
     "WorkerRow",
@@ -57,6 +61,9 @@ __all__ = [
 ]
 
 _Time = TIMESTAMP(timezone=True)
+
+#: A job's queue in the indexes of ``jobs``, where null would compare with nothing.
+QUEUE = "COALESCE(queue, ''::text)"
 
 metadata = MetaData(
     naming_convention={
@@ -152,19 +159,31 @@ class JobRow(Base):
             " 'succeeded', 'dead', 'cancelled', 'expired')",
             name="state",
         ),
-        Index(None, text("created_at DESC"), text("id DESC")),
-        Index(None, "state", text("created_at DESC"), text("id DESC")),
-        Index(None, "actor", "state", text("created_at DESC"), text("id DESC")),
+        # What `leveret.ledger.query` reads, and no more: each costs every insert and every change
+        # of state about a microsecond. The queue of a job is null until somebody knows it.
+        Index("jobs_page_idx", text("created_at DESC"), text("id DESC")),
+        Index("jobs_queue_idx", text(QUEUE), "state", text("created_at DESC"), text("id DESC")),
         Index(
-            None,
-            "correlation_id",
+            "jobs_actor_idx",
+            "actor",
+            text(QUEUE),
+            "state",
             text("created_at DESC"),
+            text("id DESC"),
+        ),
+        Index(
+            "jobs_correlation_idx",
+            "correlation_id",
+            "state",
+            text("created_at DESC"),
+            text("id DESC"),
             postgresql_where=text("correlation_id IS NOT NULL"),
         ),
         Index(
-            None,
+            "jobs_idempotency_idx",
             "idempotency_key",
             text("created_at DESC"),
+            text("id DESC"),
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
         {"postgresql_partition_by": "RANGE (created_at)"},
@@ -356,7 +375,9 @@ class DeadLetterGroup(Base):
     #: Dead letters of jobs that had been replayed before.
     died_again: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
-    __table_args__ = (Index(None, text("last_at DESC"), text("fingerprint DESC")),)
+    __table_args__ = (
+        Index("dead_letter_groups_page_idx", text("last_at DESC"), text("fingerprint DESC")),
+    )
 
 
 class Replay(Base):
@@ -518,3 +539,110 @@ class AuditEntry(Base):
     detail: Mapped[dict[str, Any] | None]
     #: The client's address.
     address: Mapped[str | None] = mapped_column(Text)
+
+
+# ------------------------------------------------------------------------------------ the scheduler
+
+
+class Lease(Base):
+    """The right of one process to do something alone, for a term, by the database's clock."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    #: The process that has it, or had it last.
+    holder: Mapped[str]
+    #: One more each time that the lease changes hands; what an older holder writes is refused.
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    acquired_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+
+
+class Schedule(Base):
+    """When a job is published again and again."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    #: code (declared next to the actor) or api (made by somebody).
+    origin: Mapped[str]
+    actor: Mapped[str]
+    queue: Mapped[str | None]
+    #: The named arguments, as a JSON object.
+    body: Mapped[bytes]
+    #: The rest of the job, by the names of `leveret.message.Job`.
+    options: Mapped[dict[str, Any] | None]
+
+    #: cron or interval.
+    trigger: Mapped[str]
+    #: Five cron fields, or the seconds between two slots.
+    expression: Mapped[str]
+    #: An IANA name.
+    timezone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
+    #: A job is published up to so many seconds after its slot.
+    jitter_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    start_at: Mapped[datetime | None]
+    end_at: Mapped[datetime | None]
+
+    #: What becomes of slots that passed while no scheduler ran: skip, once (the latest), all.
+    missed: Mapped[str] = mapped_column(server_default=text("'once'"))
+    #: Slots that are older than this are skipped whatever ``missed`` says.
+    missed_window_seconds: Mapped[float | None]
+    #: What becomes of a slot while the job of an earlier one lives: allow, skip, queue.
+    overlap: Mapped[str] = mapped_column(server_default=text("'allow'"))
+    #: What becomes of a wall-clock time that daylight saving skips: skip, or later (the first
+    #: moment after the gap).
+    dst_skipped: Mapped[str] = mapped_column(server_default=text("'later'"))
+    #: … and of one that it doubles: first, second, both.
+    dst_doubled: Mapped[str] = mapped_column(server_default=text("'first'"))
+
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None]
+    #: The slot that was decided on last; none before it is looked at again.
+    last_slot: Mapped[datetime | None]
+    #: The next slot; null when there is none, or when it has not been computed.
+    next_due_at: Mapped[datetime | None]
+    #: One more with each change of what somebody has set.
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_by: Mapped[str]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_by: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint("origin IN ('code', 'api')", name="origin"),
+        CheckConstraint("trigger IN ('cron', 'interval')", name="trigger"),
+        CheckConstraint("missed IN ('skip', 'once', 'all')", name="missed"),
+        CheckConstraint("overlap IN ('allow', 'skip', 'queue')", name="overlap"),
+        CheckConstraint("dst_skipped IN ('skip', 'later')", name="dst_skipped"),
+        CheckConstraint("dst_doubled IN ('first', 'second', 'both')", name="dst_doubled"),
+        Index(None, "next_due_at", postgresql_where=text("paused_at IS NULL")),
+    )
+
+
+class ScheduleSlot(Base):
+    """One moment of a schedule, decided on once: the key is what makes a slot one job."""
+
+    __tablename__ = "schedule_slots"
+
+    #: No foreign key: what a schedule did is known when it is gone.
+    schedule: Mapped[str]
+    #: The moment that the trigger names, before jitter; of a run-now, the moment it was asked for.
+    slot: Mapped[datetime]
+    #: fired, skipped (missed, or by its overlap policy), queued (waits for an earlier job).
+    outcome: Mapped[str] = mapped_column(server_default=text("'fired'"))
+    #: Derived from the schedule and the slot; null when nothing was published.
+    job_id: Mapped[str | None]
+    #: ``schedule``, or who asked for it now.
+    cause: Mapped[str] = mapped_column(server_default=text("'schedule'"))
+    reason: Mapped[str | None]
+    #: Of the lease under which it was decided.
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    fired_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+    __table_args__ = (
+        PrimaryKeyConstraint("schedule", "slot"),
+        CheckConstraint("outcome IN ('fired', 'skipped', 'queued')", name="outcome"),
+        Index(None, "job_id", postgresql_where=text("job_id IS NOT NULL")),
+        Index(None, "schedule", "slot", postgresql_where=text("outcome = 'queued'")),
+    )

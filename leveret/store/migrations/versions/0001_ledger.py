@@ -142,7 +142,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("fingerprint", name=op.f("dead_letter_groups_pkey")),
     )
     op.create_index(
-        op.f("dead_letter_groups__idx"),
+        "dead_letter_groups_page_idx",
         "dead_letter_groups",
         [sa.literal_column("last_at DESC"), sa.literal_column("fingerprint DESC")],
         unique=False,
@@ -232,37 +232,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", "created_at", name=op.f("jobs_pkey")),
         postgresql_partition_by="RANGE (created_at)",
     )
+    newest = [sa.literal_column("created_at DESC"), sa.literal_column("id DESC")]
+    queue = sa.literal_column("COALESCE(queue, ''::text)")
+    op.create_index("jobs_page_idx", "jobs", newest, unique=False)
+    op.create_index("jobs_queue_idx", "jobs", [queue, "state", *newest], unique=False)
+    op.create_index("jobs_actor_idx", "jobs", ["actor", queue, "state", *newest], unique=False)
     op.create_index(
-        op.f("jobs__idx"),
+        "jobs_correlation_idx",
         "jobs",
-        [sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
-        unique=False,
-    )
-    op.create_index(
-        op.f("jobs_actor_state_idx"),
-        "jobs",
-        ["actor", "state", sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
-        unique=False,
-    )
-    op.create_index(
-        op.f("jobs_correlation_id_idx"),
-        "jobs",
-        ["correlation_id", sa.literal_column("created_at DESC")],
+        ["correlation_id", "state", *newest],
         unique=False,
         postgresql_where=sa.text("correlation_id IS NOT NULL"),
     )
     op.create_index(
-        op.f("jobs_idempotency_key_idx"),
+        "jobs_idempotency_idx",
         "jobs",
-        ["idempotency_key", sa.literal_column("created_at DESC")],
+        ["idempotency_key", *newest],
         unique=False,
         postgresql_where=sa.text("idempotency_key IS NOT NULL"),
-    )
-    op.create_index(
-        op.f("jobs_state_idx"),
-        "jobs",
-        ["state", sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
-        unique=False,
     )
     op.create_table(
         "ledger_rejects",
