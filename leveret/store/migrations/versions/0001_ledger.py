@@ -232,8 +232,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", "created_at", name=op.f("jobs_pkey")),
         postgresql_partition_by="RANGE (created_at)",
     )
-    newest = [sa.literal_column("created_at DESC"), sa.literal_column("id DESC")]
-    queue = sa.literal_column("COALESCE(queue, ''::text)")
+    newest: list[sa.ColumnElement[str]] = [
+        sa.literal_column("created_at DESC"),
+        sa.literal_column("id DESC"),
+    ]
+    queue: sa.ColumnElement[str] = sa.literal_column("COALESCE(queue, ''::text)")
     op.create_index("jobs_page_idx", "jobs", newest, unique=False)
     op.create_index("jobs_queue_idx", "jobs", [queue, "state", *newest], unique=False)
     op.create_index("jobs_actor_idx", "jobs", ["actor", queue, "state", *newest], unique=False)
