@@ -20,6 +20,7 @@
     │   ├── ResultLost          … because what its actor returned was not kept
     │   └── ResultTimeout       … within the time the caller gave (also a TimeoutError)
     ├── TooManyWaiters          a process waits for as many jobs as it may
+    ├── OutboxError             a job cannot be written into what was given as a transaction
     ├── TopologyError           the broker's objects are not those of the topology table
     └── ManagementError         the management API refused or failed
 
@@ -38,6 +39,7 @@ __all__ = [
     "JobFailed",
     "LeveretError",
     "ManagementError",
+    "OutboxError",
     "PublishError",
     "PublishRejected",
     "PublishTimeout",
@@ -87,7 +89,14 @@ class PublishTimeout(PublishError, TimeoutError):  # noqa: N818 - a TimeoutError
 
 
 class PublishRejected(PublishError):  # noqa: N818 - says what the broker did
-    """The broker refused the job: a full queue, or a permission that is missing."""
+    """The broker refused the job: a full queue, or a permission that is missing.
+
+    ``code`` is AMQP's reply code when the broker closed the channel over it, such as 403.
+    """
+
+    def __init__(self, message: str, *, job_id: str | None = None, code: int | None = None) -> None:
+        super().__init__(message, job_id=job_id)
+        self.code = code
 
 
 class PublisherBlocked(PublishError):  # noqa: N818 - says the state it is in
@@ -166,6 +175,8 @@ class ResultTimeout(ResultError, TimeoutError):  # noqa: N818 - a TimeoutError b
 
 class TooManyWaiters(LeveretError):  # noqa: N818 - says the state it is in
     """A process waits for as many jobs as it may."""
+class OutboxError(LeveretError):
+    """A job cannot be written into what was given as a transaction: it is none, or not known."""
 
 
 class TopologyError(LeveretError):

@@ -39,6 +39,7 @@ from leveret import names, wheel
 from leveret.errors import InvalidJob
 
 __all__ = [
+    "BROKER_HEADERS",
     "HEADERS",
     "MAX_BODY_BYTES",
     "MAX_DEPTH",
@@ -49,6 +50,7 @@ __all__ = [
     "job_time",
     "new_id",
     "plain",
+    "republished",
 ]
 
 #: The largest body of a job. Larger things belong into a storage, and their address into the job.
@@ -240,6 +242,49 @@ def encode(job: Job, *, timestamp: float) -> tuple[str, str, pika.BasicPropertie
         app_id=job.app_id,
     )
     return exchange, key, properties
+
+
+#: What the broker wrote into the headers of a message, or has already honoured. A message that is
+#: published again must lose it: with the old ``x-death`` on it, the second trip through the delay
+#: wheel looks like a cycle to the broker, which drops the message.
+BROKER_HEADERS = frozenset(
+    {
+        "x-death",
+        "x-delivery-count",
+        "x-acquired-count",
+        "x-first-death-exchange",
+        "x-first-death-queue",
+        "x-first-death-reason",
+        "x-last-death-exchange",
+        "x-last-death-queue",
+        "x-last-death-reason",
+        "CC",
+        "BCC",
+    }
+)
+
+
+def republished(properties: pika.BasicProperties) -> pika.BasicProperties:
+    """Return the properties under which a message is published again, persistent, by another user.
+
+    Without what the broker added, and without ``expiration``, ``user_id`` and ``cluster_id``.
+    """
+    headers = properties.headers
+    if headers is not None:
+        headers = {name: value for name, value in headers.items() if name not in BROKER_HEADERS}
+    return pika.BasicProperties(
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        headers=headers,
+        delivery_mode=PERSISTENT,
+        priority=properties.priority,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        message_id=properties.message_id,
+        timestamp=properties.timestamp,
+        type=properties.type,
+        app_id=properties.app_id,
+    )
 
 
 def _check(job: Job) -> None:

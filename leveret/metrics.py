@@ -17,7 +17,12 @@ __all__ = [
     "LEDGER_EVENTS",
     "LEDGER_LAG",
     "LEDGER_REJECTS",
+    "OUTBOX_FAILED",
+    "OUTBOX_OLDEST",
+    "OUTBOX_PENDING",
     "REDELIVERIES_ADOPTED",
+    "RELAY_BATCH",
+    "RELAY_PUBLISHED",
     "RETRIES",
     "SETTLEMENTS_VOID",
     "WORKER_THREADS",
@@ -79,4 +84,33 @@ LEDGER_BATCH_SECONDS = Histogram(
 LEDGER_REJECTS = Counter(
     "leveret_ledger_rejects",
     "Messages that the recorder could not understand and has set aside.",
+)
+OUTBOX_PENDING = Gauge(
+    "leveret_outbox_pending",
+    "Jobs in an outbox that could be published now.",
+    ["database"],
+    multiprocess_mode="livemax",
+)
+OUTBOX_OLDEST = Gauge(
+    "leveret_outbox_oldest_seconds",
+    "Age of the oldest of them; 0 when there is none.",
+    ["database"],
+    multiprocess_mode="livemax",
+)
+OUTBOX_FAILED = Gauge(
+    "leveret_outbox_failed",
+    "Jobs in an outbox that cannot be published, and stay there with their error.",
+    ["database"],
+    multiprocess_mode="livemax",
+)
+RELAY_PUBLISHED = Counter(
+    "leveret_relay_published",
+    "Jobs that a relay has published and deleted.",
+    ["database"],
+)
+RELAY_BATCH = Histogram(
+    "leveret_relay_batch_seconds",
+    "Time from reading a batch of an outbox to its commit, confirms included.",
+    ["database"],
+    buckets=_DURATION_BUCKETS,
 )

@@ -91,10 +91,24 @@ class Settings:
         "PostgreSQL itself, for LISTEN and migrations, when LEVERET_DATABASE_URL is PgBouncer",
         secret=True,
     )
+<<<<<<< HEAD
     result_store: str | None = _setting(
         _text,
         None,
         "folder for results too large for the ledger: an fsspec URL; none loses them",
+=======
+    outbox_urls: str | None = _setting(
+        _text,
+        None,
+        "databases whose outboxes the relay serves, separated by commas; without it, "
+        "LEVERET_DATABASE_URL",
+        secret=True,
+    )
+    outbox_listen_urls: str | None = _setting(
+        _text,
+        None,
+        "one for each of LEVERET_OUTBOX_URLS, for LISTEN, where those are PgBouncer",
+>>>>>>> a0e5a99 (Publish in the transaction of business data: the outbox, and the relay that empties it)
         secret=True,
     )
     management_url: str | None = _setting(_text, None, "RabbitMQ's management API", secret=True)
@@ -166,6 +180,22 @@ class Settings:
         """Return the URL for what needs a session of PostgreSQL's own."""
         return self.database_listen_url or self.require_database_url()
 
+    def outboxes(self) -> tuple[tuple[str, str], ...]:
+        """Return the databases whose outboxes a relay serves: of each its URL, and for LISTEN.
+
+        Raises `ConfigurationError` when none is set, or not one for LISTEN for each.
+        """
+        if self.outbox_urls is None:
+            return ((self.require_database_url(), self.require_listen_url()),)
+        urls = _split_urls(self.outbox_urls)
+        listen = urls if self.outbox_listen_urls is None else _split_urls(self.outbox_listen_urls)
+        if len(listen) != len(urls):
+            raise ConfigurationError(
+                f"LEVERET_OUTBOX_LISTEN_URLS has {len(listen)} URLs and LEVERET_OUTBOX_URLS "
+                f"{len(urls)}; give one for each, in the same order"
+            )
+        return tuple(zip(urls, listen, strict=True))
+
     def masked(self) -> dict[str, str]:
         """Show every variable and its value, secrets masked."""
         shown = {}
@@ -181,6 +211,11 @@ class Settings:
                 value = f"{value.total_seconds():g}"
             shown[PREFIX + setting.name.upper()] = "" if value is None else str(value)
         return shown
+
+
+def _split_urls(text: str) -> list[str]:
+    """Take a list of URLs apart, at the commas before a scheme."""
+    return [url.strip(" ,") for url in re.split(r",(?=\s*[a-z+0-9]+://)", text)]
 
 
 _PASSWORD = re.compile(r"(password|passwd|pwd|secret|token)=[^&\s]*", re.IGNORECASE)

@@ -261,7 +261,8 @@ class Outbound:
             post.failed(
                 PublishRejected(
                     f"the broker refused to publish to {post.exchange!r} with the routing key "
-                    f"{post.routing_key!r}: {error.reply_text}"
+                    f"{post.routing_key!r}: {error.reply_text}",
+                    code=error.reply_code,
                 )
             )
         else:

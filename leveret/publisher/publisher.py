@@ -11,33 +11,20 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import thread_name
-from leveret.errors import (
-    InvalidJob,
-    PublisherBlocked,
-    PublisherClosed,
-    PublishTimeout,
-)
-from leveret.message import MAX_BODY_BYTES, Job, Reason, encode_arguments, new_id
+from leveret.errors import PublisherBlocked, PublisherClosed, PublishTimeout
+from leveret.message import MAX_BODY_BYTES, Job, encode_arguments
 from leveret.publisher.receipt import Receipt
+from leveret.request import Named, make_job
 
-__all__ = ["Named", "Publisher"]
+__all__ = ["Publisher"]
 
 log = logging.getLogger("leveret.publisher")
-
-
-class Named(Protocol):
-    """What may stand for an actor's name: a declared actor."""
-
-    @property
-    def actor_name(self) -> str:
-        """The name under which it is declared."""
-        ...
 
 
 _publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
@@ -148,27 +135,8 @@ class Publisher:
         )
         return self.publish_job(job, timeout=timeout)
 
-    def _job(
-        self,
-        actor: str | Named,
-        arguments: Mapping[str, Any] | None,
-        *,
-        delay: timedelta | float | None = None,
-        at: datetime | None = None,
-        expires: timedelta | float | datetime | None = None,
-        job_id: str | None = None,
-        **fields: Any,
-    ) -> Job:
-        now = self._clock()
-        return Job(
-            actor=actor if isinstance(actor, str) else actor.actor_name,
-            arguments={} if arguments is None else arguments,
-            id=job_id or new_id(),
-            due_at=due_at(now, delay, at),
-            expires_at=_expires_at(now, expires),
-            app_id=self._app_id,
-            **fields,
-        )
+    def _job(self, actor: str | Named, arguments: Mapping[str, Any] | None, **options: Any) -> Job:
+        return make_job(actor, arguments, now=self._clock(), app_id=self._app_id, **options)
 
     def publish_job(self, job: Job, *, timeout: timedelta | float | None = None) -> Receipt:
         """Publish a job that is already put together; otherwise like `publish`."""
@@ -401,34 +369,6 @@ class Publisher:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def due_at(now: float, delay: timedelta | float | None, at: datetime | None) -> datetime | None:
-    """Turn a delay from ``now`` (seconds since 1970), or a time, into a time."""
-    if delay is not None and at is not None:
-        raise InvalidJob(Reason.BAD_PROPERTY, "give either delay or at, not both")
-    if delay is None:
-        return at
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if seconds < 0:
-        raise InvalidJob(Reason.BAD_PROPERTY, f"a delay must not be negative, not {delay!r}")
-    return None if seconds == 0 else _moment(now + seconds, "delay", delay)
-
-
-def _moment(seconds: float, name: str, value: object) -> datetime:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        raise InvalidJob(
-            Reason.BAD_PROPERTY, f"{name} leads to no date in the calendar: {value!r}"
-        ) from None
-
-
-def _expires_at(now: float, expires: timedelta | float | datetime | None) -> datetime | None:
-    if expires is None or isinstance(expires, datetime):
-        return expires
-    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-    return _moment(now + seconds, "expires", expires)
 
 
 def _on_asyncio_loop() -> bool:

@@ -37,11 +37,15 @@ def async_engine(
     return create_async_engine(_parse(url), **_options(application, pool_size), **options)
 
 
-def conninfo(url: str) -> str:
-    """Return a database's URL as libpq and psycopg read it."""
-    return _parse(url).set(drivername="postgresql").render_as_string(hide_password=False)
+def conninfo(url: str, *, variable: str = "LEVERET_DATABASE_URL") -> str:
+    """Return a database's URL as libpq and psycopg read it.
+
+    Raises `ConfigurationError` naming the ``variable`` that it came from when it cannot be read.
+    """
+    return _parse(url, variable).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+<<<<<<< HEAD
 def connect_options(application: str) -> dict[str, Any]:
     """Return how psycopg connects: as ``application``, patient for seconds, fit for PgBouncer."""
     return {
@@ -56,17 +60,20 @@ def connect_options(application: str) -> dict[str, Any]:
 
 
 def _parse(url: str) -> URL:
+=======
+def _parse(url: str, variable: str = "LEVERET_DATABASE_URL") -> URL:
+>>>>>>> a0e5a99 (Publish in the transaction of business data: the outbox, and the relay that empties it)
     try:
         parsed = make_url(url.strip())
         scheme = urlsplit(url.strip()).scheme
     except (ArgumentError, ValueError):
         raise ConfigurationError(
-            "LEVERET_DATABASE_URL cannot be read; write it as "
+            f"{variable} cannot be read; write it as "
             "postgresql://user:password@host:5432/database, percent-encoded"
         ) from None
     if scheme.partition("+")[0] not in ("postgresql", "postgres"):
         raise ConfigurationError(
-            f"LEVERET_DATABASE_URL must look like postgresql://user:password@host:5432/database, "
+            f"{variable} must look like postgresql://user:password@host:5432/database, "
             f"but its scheme is {scheme!r}"
         )
     return parsed.set(drivername="postgresql+psycopg")

@@ -15,30 +15,14 @@ import pika
 
 from leveret import names, wheel
 from leveret.amqp.connection import Unreadable
-from leveret.message import PERSISTENT, PREFIX, format_time, now_plus
+from leveret.message import BROKER_HEADERS, PERSISTENT, PREFIX, format_time, now_plus
 from leveret.outcome import Dead, Expired, Quarantine, Retry, Returned, Snooze
 from leveret.worker.delivery import KILLS_HEADER, Delivery
 from leveret.worker.failure import describe
 
 __all__ = ["dead_letter", "delayed", "returned", "suspect"]
 
-_LEFT_OUT = frozenset(
-    {
-        KILLS_HEADER,
-        "x-death",
-        "x-delivery-count",
-        "x-acquired-count",
-        "x-first-death-exchange",
-        "x-first-death-queue",
-        "x-first-death-reason",
-        "x-last-death-exchange",
-        "x-last-death-queue",
-        "x-last-death-reason",
-        # Further routing keys: the broker has honoured them when the original came in.
-        "CC",
-        "BCC",
-    }
-)
+_LEFT_OUT = BROKER_HEADERS | {KILLS_HEADER}
 _MAX_HEADER_TEXT = 8_000
 _MAX_RAW_HEADER = 60_000
 

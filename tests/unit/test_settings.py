@@ -16,7 +16,12 @@ GOOD = {
     "LEVERET_AMQP_URL": ("amqp://u:p@h/v", "amqp://u:p@h/v"),
     "LEVERET_DATABASE_URL": ("postgresql://u:p@h/d", "postgresql://u:p@h/d"),
     "LEVERET_DATABASE_LISTEN_URL": ("postgresql://h/d", "postgresql://h/d"),
+<<<<<<< HEAD
     "LEVERET_RESULT_STORE": ("s3://bucket/results", "s3://bucket/results"),
+=======
+    "LEVERET_OUTBOX_URLS": ("postgresql://h/a,postgresql://h/b",) * 2,
+    "LEVERET_OUTBOX_LISTEN_URLS": ("postgresql://h/a", "postgresql://h/a"),
+>>>>>>> a0e5a99 (Publish in the transaction of business data: the outbox, and the relay that empties it)
     "LEVERET_MANAGEMENT_URL": ("http://u:p@h:15672", "http://u:p@h:15672"),
     "LEVERET_ACTORS": (" acme.jobs, acme.more ,", ("acme.jobs", "acme.more")),
     "LEVERET_QUEUES": ("default,gpu-1", ("default", "gpu-1")),
@@ -170,3 +175,31 @@ def test_wrong_numbers_are_refused_by_the_command_line(arguments, capsys):
         parse(arguments, Settings())
     assert caught.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_a_relay_serves_the_leveret_database_unless_told_otherwise():
+    """With PostgreSQL itself for LISTEN, where the other is PgBouncer."""
+    found = Settings(database_url="postgresql://bouncer/d", database_listen_url="postgresql://h/d")
+    assert found.outboxes() == (("postgresql://bouncer/d", "postgresql://h/d"),)
+    with pytest.raises(ConfigurationError, match="LEVERET_DATABASE_URL is not set"):
+        Settings().outboxes()
+
+
+def test_a_relay_may_serve_several_databases():
+    """A comma separates URLs; one for LISTEN belongs to each, if any."""
+    several = "postgresql://h1:1/a, postgresql+psycopg://u:p@h/b,"
+    first, second = "postgresql://h1:1/a", "postgresql+psycopg://u:p@h/b"
+    assert Settings(outbox_urls=several).outboxes() == ((first, first), (second, second))
+    listen = "postgresql://l/a,postgresql://l/b"
+    assert Settings(outbox_urls=several, outbox_listen_urls=listen).outboxes() == (
+        (first, "postgresql://l/a"),
+        (second, "postgresql://l/b"),
+    )
+    with pytest.raises(ConfigurationError, match="has 1 URLs and LEVERET_OUTBOX_URLS 2"):
+        Settings(outbox_urls=several, outbox_listen_urls="postgresql://l/a").outboxes()
+
+
+def test_the_passwords_of_all_databases_are_masked():
+    """Each URL of a list has its own."""
+    shown = Settings(outbox_urls="postgresql://u:secret@h/a,postgresql://u:hidden@h/b").masked()
+    assert shown["LEVERET_OUTBOX_URLS"] == "postgresql://u:***@h/a,postgresql://u:***@h/b"

@@ -297,12 +297,29 @@ def upgrade() -> None:
         ),
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("leveret_outbox_pkey")),
+        postgresql_with={
+            "autovacuum_vacuum_scale_factor": 0,
+            "autovacuum_vacuum_threshold": 1000,
+            "autovacuum_vacuum_cost_delay": 0,
+            "autovacuum_analyze_scale_factor": 0,
+            "autovacuum_analyze_threshold": 10000,
+            "toast.autovacuum_vacuum_scale_factor": 0,
+            "toast.autovacuum_vacuum_threshold": 1000,
+        },
     )
     op.create_index(
-        op.f("leveret_outbox_hold_until_id_idx"),
+        op.f("leveret_outbox_held_idx"),
         "leveret_outbox",
         ["hold_until", "id"],
         unique=False,
+        postgresql_where=sa.text("hold_until > '-infinity'"),
+    )
+    op.create_index(
+        op.f("leveret_outbox_ready_idx"),
+        "leveret_outbox",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("hold_until = '-infinity'"),
     )
     op.create_table(
         "replays",

@@ -1,0 +1,66 @@
+"""What a relay does for its own Leveret database beside moving jobs: replays, at their rate.
+
+A duty is a function that does one step and returns after how many seconds it wants to be called
+again. It is called from a thread of its own; any number of relays may run the same duty, so a step
+takes what locks it needs.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+__all__ = ["DUTIES", "Duty", "DutyThread"]
+
+log = structlog.get_logger("leveret.relay")
+
+#: Does one step on the database; returns the seconds until the next.
+Duty = Callable[[Engine], float]
+
+#: What every relay that has a Leveret database does, by name.
+DUTIES: Mapping[str, Duty] = {}
+
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 15.0
+
+
+class DutyThread(threading.Thread):
+    """Calls a duty again and again until it is told to stop."""
+
+    def __init__(self, name: str, duty: Duty, engine: Engine, *, stop: threading.Event) -> None:
+        super().__init__(name=f"duty-{name}", daemon=True)
+        self._label = name
+        self._duty = duty
+        self._engine = engine
+        self._stop_event = stop
+
+    def run(self) -> None:
+        """Step, wait, step; after an error, wait longer each time."""
+        failures = 0
+        while not self._stop_event.is_set():
+            try:
+                seconds = self._duty(self._engine)
+                if failures:
+                    log.warning("relay.duty_works_again", duty=self._label)
+                failures = 0
+            except DBAPIError as error:
+                if not failures:
+                    reason = " ".join(str(error.orig).split())[:300]
+                    log.warning("relay.duty_failed", duty=self._label, reason=reason)
+                failures += 1
+                seconds = self._backoff(failures)
+            except Exception:
+                if not failures:
+                    log.exception("relay.duty_failed", duty=self._label)
+                failures += 1
+                seconds = self._backoff(failures)
+            self._stop_event.wait(seconds)
+
+    def _backoff(self, failures: int) -> float:
+        bound = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(failures, 16))
+        return random.uniform(bound / 2, bound)  # noqa: S311
