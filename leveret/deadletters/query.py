@@ -1,50 +1,54 @@
-"""Reading dead letters: statements for any connection, and what their rows say.
+"""Reading dead letters, their groups, and replays: lists, one, and its history.
 
-Statements are built here and executed by the caller, on a connection of SQLAlchemy's own kind or
-of its asyncio kind. Lists are pages by keyset: what follows the last row of a page begins `after`
-its key. No list reads a body.
+As in `leveret.ledger.query`, every function takes a synchronous SQLAlchemy connection (from asyncio
+``await connection.run_sync(query.letters, Selection(actor="email.send"), limit=50)``), and lists
+are pages whose cursor is the key of the last row. No list reads a body.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import Row, Select, and_, case, func, or_, select, tuple_, union_all
+from sqlalchemy.engine import Connection
 
 from leveret.deadletters.selection import Selection
 from leveret.deadletters.state import LetterState, ReplayState
+from leveret.ledger import query as ledger
+from leveret.ledger.query import AttemptEntry, InvalidCursor, JobSummary, Page
 from leveret.ledger.state import LIVE, State
-from leveret.store.schema import Attempt, DeadLetter, DeadLetterGroup, JobRow
+from leveret.store.schema import DeadLetter, DeadLetterGroup, JobRow
 from leveret.store.schema import Replay as ReplayRow
 
 __all__ = [
-    "AttemptLine",
+    "MAX_PAGE",
     "Group",
+    "History",
     "Letter",
     "LetterLine",
-    "ReplayLine",
+    "Replay",
     "Results",
-    "count_letters",
-    "one_letter",
-    "one_replay",
-    "page_of_groups",
-    "page_of_letters",
-    "page_of_replays",
-    "read_attempt",
-    "read_group",
-    "read_letter",
-    "read_line",
-    "read_replay",
-    "read_results",
-    "results_of_replay",
-    "runs_of_job",
+    "count",
+    "fingerprints",
+    "group",
+    "groups",
+    "history",
+    "letter",
+    "letters",
+    "page_statement",
+    "replay",
+    "replays",
+    "results",
 ]
 
 #: The most rows of a page.
-MAX_PAGE = 1000
+MAX_PAGE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,18 +123,57 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptLine:
-    """One attempt of a job."""
+class Replay:
+    """A replay, and how far it is."""
 
-    run: int
-    attempt: int
-    started_at: datetime
-    ended_at: datetime | None
-    worker: str | None
-    outcome: str
-    reason: str | None
-    error_type: str | None
-    error: str | None
+    id: int
+    created_at: datetime
+    requested_by: str
+    selection: Selection
+    #: Jobs per second; None for as fast as it goes.
+    rate: float | None
+    edits: Mapping[str, Any] | None
+    state: ReplayState
+    #: Dead letters that it took.
+    total: int
+    published: int
+    refused: int
+    finished_at: datetime | None
+
+    @property
+    def left(self) -> int:
+        """Dead letters that it has not come to yet."""
+        running = self.state is ReplayState.RUNNING
+        return max(0, self.total - self.published - self.refused) if running else 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Results:
+    """What became of the jobs that a replay has published."""
+
+    succeeded: int
+    #: Dead or expired once more.
+    died_again: int
+    #: Waiting or running.
+    live: int
+    #: Cancelled, or no longer in the ledger.
+    other: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """What else there is to know about the job of a dead letter."""
+
+    #: None when the ledger does not know it (any more).
+    job: JobSummary | None
+    #: Of all its runs, oldest first.
+    attempts: tuple[AttemptEntry, ...]
+    #: All dead letters of the job, this one among them, oldest first.
+    letters: tuple[LetterLine, ...]
+    #: The replays that took any of them.
+    replays: tuple[Replay, ...]
+    #: The job that an edited replay has made of this dead letter.
+    new_job: JobSummary | None
 
 
 _LINE: tuple[Any, ...] = (
@@ -180,150 +223,6 @@ _GROUP: tuple[Any, ...] = (
     DeadLetterGroup.superseded,
     DeadLetterGroup.died_again,
 )
-_ATTEMPT: tuple[Any, ...] = (
-    Attempt.run,
-    Attempt.attempt,
-    Attempt.started_at,
-    Attempt.ended_at,
-    Attempt.worker,
-    Attempt.outcome,
-    Attempt.reason,
-    Attempt.error_type,
-    Attempt.error,
-)
-
-
-# ------------------------------------------------------------------------------------- the letters
-
-
-def page_of_letters(
-    selection: Selection, *, limit: int = 50, after: tuple[datetime, int] | None = None
-) -> Select[Any]:
-    """Select a page of dead letters, the latest first; ``after`` is (dead_at, id) of the last."""
-    statement = select(*_LINE).where(*selection.conditions())
-    if after is not None:
-        statement = statement.where(tuple_(DeadLetter.dead_at, DeadLetter.id) < after)
-    order = (DeadLetter.dead_at.desc(), DeadLetter.id.desc())
-    return statement.order_by(*order).limit(min(limit, MAX_PAGE))
-
-
-def read_line(row: Row[Any]) -> LetterLine:
-    """Read a row of `page_of_letters`."""
-    values = dict(row._mapping)  # noqa: SLF001 - a public name of SQLAlchemy's
-    return LetterLine(**{**values, "state": LetterState(values["state"])})
-
-
-def count_letters(selection: Selection) -> Select[Any]:
-    """Select how many dead letters there are."""
-    return select(func.count()).select_from(DeadLetter).where(*selection.conditions())
-
-
-def one_letter(letter_id: int) -> Select[Any]:
-    """Select a dead letter with everything."""
-    return select(*_LINE, *_REST).where(DeadLetter.id == letter_id)
-
-
-def read_letter(row: Row[Any]) -> Letter:
-    """Read a row of `one_letter`."""
-    values = dict(row._mapping)  # noqa: SLF001 - a public name of SQLAlchemy's
-    return Letter(**{**values, "state": LetterState(values["state"])})
-
-
-def runs_of_job(job_id: str) -> Select[Any]:
-    """Select the attempts of a job, of all its runs, in their order."""
-    statement: Select[Any] = select(*_ATTEMPT).where(Attempt.job_id == job_id)
-    order = (Attempt.run, Attempt.started_at, Attempt.attempt)
-    return statement.order_by(*order).limit(MAX_PAGE)
-
-
-def read_attempt(row: Row[Any]) -> AttemptLine:
-    """Read a row of `runs_of_job`."""
-    return AttemptLine(**row._mapping)  # noqa: SLF001 - a public name of SQLAlchemy's
-
-
-# -------------------------------------------------------------------------------------- the groups
-
-
-def page_of_groups(
-    *,
-    order: Literal["latest", "open"] = "latest",
-    only_open: bool = False,
-    actor: str | None = None,
-    reason: str | None = None,
-    limit: int = 50,
-    after: Group | None = None,
-) -> Select[Any]:
-    """Select a page of groups: those with the latest dead letters first, or with the most open.
-
-    ``after`` is the last group of the page before.
-    """
-    statement: Select[Any] = select(*_GROUP)
-    latest = tuple_(DeadLetterGroup.last_at, DeadLetterGroup.fingerprint)
-    if only_open:
-        statement = statement.where(DeadLetterGroup.open > 0)
-    if actor is not None:
-        statement = statement.where(DeadLetterGroup.actor == actor)
-    if reason is not None:
-        statement = statement.where(DeadLetterGroup.reason == reason)
-    if after is not None:
-        follows = latest < (after.last_at, after.fingerprint)
-        if order == "open":
-            same = and_(DeadLetterGroup.open == after.open, follows)
-            follows = or_(DeadLetterGroup.open < after.open, same)
-        statement = statement.where(follows)
-    if order == "open":
-        statement = statement.order_by(DeadLetterGroup.open.desc())
-    return statement.order_by(
-        DeadLetterGroup.last_at.desc(), DeadLetterGroup.fingerprint.desc()
-    ).limit(min(limit, MAX_PAGE))
-
-
-def read_group(row: Row[Any]) -> Group:
-    """Read a row of `page_of_groups`."""
-    return Group(**row._mapping)  # noqa: SLF001 - a public name of SQLAlchemy's
-
-
-# ------------------------------------------------------------------------------------- the replays
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReplayLine:
-    """A replay, and how far it is."""
-
-    id: int
-    created_at: datetime
-    requested_by: str
-    selection: Selection
-    #: Jobs per second; None for as fast as it goes.
-    rate: float | None
-    edits: Mapping[str, Any] | None
-    state: ReplayState
-    #: Dead letters that it took.
-    total: int
-    published: int
-    refused: int
-    finished_at: datetime | None
-
-    @property
-    def left(self) -> int:
-        """Dead letters that it has not come to yet."""
-        running = self.state is ReplayState.RUNNING
-        return max(0, self.total - self.published - self.refused) if running else 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Results:
-    """What became of the jobs that a replay has published."""
-
-    succeeded: int
-    #: Dead or expired once more.
-    died_again: int
-    #: Waiting or running.
-    live: int
-    #: Cancelled, or no longer in the ledger.
-    other: int
-
-
 _REPLAY: tuple[Any, ...] = (
     ReplayRow.id,
     ReplayRow.created_at,
@@ -339,29 +238,174 @@ _REPLAY: tuple[Any, ...] = (
 )
 
 
-def one_replay(replay_id: int) -> Select[Any]:
-    """Select a replay."""
-    return select(*_REPLAY).where(ReplayRow.id == replay_id)
+# ------------------------------------------------------------------------------------- the letters
 
 
-def page_of_replays(*, limit: int = 50, after: int | None = None) -> Select[Any]:
-    """Select a page of replays, the latest first; ``after`` is the id of the last."""
+def letters(
+    connection: Connection, which: Selection, *, limit: int = 50, after: str | None = None
+) -> Page[LetterLine]:
+    """Return a page of dead letters, the latest first.
+
+    ``limit`` is cut to `MAX_PAGE`. Raises `InvalidCursor`.
+    """
+    limit = max(1, min(limit, MAX_PAGE))
+    statement = page_statement(which, limit=limit + 1, after=after)
+    shown = [_line(row) for row in connection.execute(statement)]
+    following = None
+    if len(shown) > limit:
+        last = shown[limit - 1]
+        following = _cursor((last.dead_at - _EPOCH) // _MICROSECOND, last.id)
+    return Page(items=tuple(shown[:limit]), next=following)
+
+
+def page_statement(which: Selection, *, limit: int, after: str | None = None) -> Select[Any]:
+    """Return the statement that lists dead letters."""
+    statement = select(*_LINE).where(*which.conditions())
+    if after is not None:
+        micros, letter_id = _read_cursor(after, int, int)
+        key = tuple_(_EPOCH + micros * _MICROSECOND, letter_id)
+        statement = statement.where(tuple_(DeadLetter.dead_at, DeadLetter.id) < key)
+    return statement.order_by(DeadLetter.dead_at.desc(), DeadLetter.id.desc()).limit(limit)
+
+
+def count(connection: Connection, which: Selection) -> int:
+    """Count dead letters."""
+    statement = select(func.count()).select_from(DeadLetter).where(*which.conditions())
+    return connection.execute(statement).scalar_one()
+
+
+def letter(connection: Connection, letter_id: int) -> Letter | None:
+    """Return a dead letter with everything; None when there is none."""
+    row = connection.execute(select(*_LINE, *_REST).where(DeadLetter.id == letter_id)).first()
+    if row is None:
+        return None
+    return Letter(**{**row._mapping, "state": LetterState(row.state)})  # noqa: SLF001 - its public name
+
+
+def history(connection: Connection, of: LetterLine) -> History:
+    """Return what else there is to know about the job of a dead letter."""
+    job = None if of.job_id is None else ledger.job(connection, of.job_id)
+    others: tuple[LetterLine, ...] = (of,)
+    if of.job_id is not None:
+        statement = select(*_LINE).where(DeadLetter.job_id == of.job_id)
+        rows = connection.execute(statement.order_by(DeadLetter.id).limit(MAX_PAGE))
+        others = tuple(_line(row) for row in rows)
+    ids = sorted({other.replay_id for other in others if other.replay_id is not None})
+    rows = connection.execute(select(*_REPLAY).where(ReplayRow.id.in_(ids)).order_by(ReplayRow.id))
+    return History(
+        job=job,
+        attempts=() if job is None else ledger.attempts(connection, job),
+        letters=others,
+        replays=tuple(_replay(row) for row in rows),
+        new_job=None if of.new_job_id is None else ledger.job(connection, of.new_job_id),
+    )
+
+
+def _line(row: Row[Any]) -> LetterLine:
+    return LetterLine(**{**row._mapping, "state": LetterState(row.state)})  # noqa: SLF001 - its public name
+
+
+# -------------------------------------------------------------------------------------- the groups
+
+
+def groups(
+    connection: Connection,
+    *,
+    order: Literal["latest", "open"] = "latest",
+    only_open: bool = False,
+    actor: str | None = None,
+    reason: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> Page[Group]:
+    """Return a page of groups: those with the latest dead letters first, or with the most open.
+
+    ``limit`` is cut to `MAX_PAGE`. Raises `InvalidCursor`.
+    """
+    limit = max(1, min(limit, MAX_PAGE))
+    key = [DeadLetterGroup.last_at, DeadLetterGroup.fingerprint]
+    statement = select(*_GROUP)
+    if order == "open":
+        key.insert(0, DeadLetterGroup.open)
+    if only_open:
+        statement = statement.where(DeadLetterGroup.open > 0)
+    if actor is not None:
+        statement = statement.where(DeadLetterGroup.actor == actor)
+    if reason is not None:
+        statement = statement.where(DeadLetterGroup.reason == reason)
+    if after is not None:
+        amount, micros, fingerprint = _read_cursor(after, int, int, str)
+        last = [_EPOCH + micros * _MICROSECOND, fingerprint]
+        if order == "open":
+            last.insert(0, amount)
+        statement = statement.where(tuple_(*key) < tuple_(*last))
+    statement = statement.order_by(*(column.desc() for column in key)).limit(limit + 1)
+    shown = [_group(row) for row in connection.execute(statement)]
+    following = None
+    if len(shown) > limit:
+        end = shown[limit - 1]
+        following = _cursor(end.open, (end.last_at - _EPOCH) // _MICROSECOND, end.fingerprint)
+    return Page(items=tuple(shown[:limit]), next=following)
+
+
+def group(connection: Connection, fingerprint: str) -> Group | None:
+    """Return a group; None when there is none."""
+    row = connection.execute(
+        select(*_GROUP).where(DeadLetterGroup.fingerprint == fingerprint)
+    ).first()
+    return None if row is None else _group(row)
+
+
+def fingerprints(connection: Connection, prefix: str, *, limit: int = 2) -> list[str]:
+    """Return the fingerprints that begin like this, or the one that is this."""
+    column = DeadLetterGroup.fingerprint
+    found = connection.execute(
+        select(column).where(column.startswith(prefix, autoescape=True)).order_by(column)
+    )
+    matching = list(found.scalars())
+    return [prefix] if prefix in matching else matching[:limit]
+
+
+def _group(row: Row[Any]) -> Group:
+    return Group(**row._mapping)  # noqa: SLF001 - its public name
+
+
+# ------------------------------------------------------------------------------------- the replays
+
+
+def replay(connection: Connection, replay_id: int) -> Replay | None:
+    """Return a replay and how far it is; None when there is none."""
+    row = connection.execute(select(*_REPLAY).where(ReplayRow.id == replay_id)).first()
+    return None if row is None else _replay(row)
+
+
+def replays(connection: Connection, *, limit: int = 50, after: str | None = None) -> Page[Replay]:
+    """Return a page of replays, the latest first. Raises `InvalidCursor`."""
+    limit = max(1, min(limit, MAX_PAGE))
     statement = select(*_REPLAY)
     if after is not None:
-        statement = statement.where(ReplayRow.id < after)
-    return statement.order_by(ReplayRow.id.desc()).limit(min(limit, MAX_PAGE))
+        (last,) = _read_cursor(after, int)
+        statement = statement.where(ReplayRow.id < last)
+    rows = connection.execute(statement.order_by(ReplayRow.id.desc()).limit(limit + 1))
+    shown = [_replay(row) for row in rows]
+    following = _cursor(shown[limit - 1].id) if len(shown) > limit else None
+    return Page(items=tuple(shown[:limit]), next=following)
 
 
-def read_replay(row: Row[Any]) -> ReplayLine:
-    """Read a row of `one_replay` or `page_of_replays`."""
-    values = dict(row._mapping)  # noqa: SLF001 - a public name of SQLAlchemy's
+def results(connection: Connection, replay_id: int) -> Results:
+    """Count what became of the jobs that a replay has published; reads each, so not for a loop."""
+    row = connection.execute(_results_statement(replay_id)).one()
+    return Results(**row._mapping)  # noqa: SLF001 - its public name
+
+
+def _replay(row: Row[Any]) -> Replay:
+    values = dict(row._mapping)  # noqa: SLF001 - its public name
     values["selection"] = Selection.from_dict(values["selection"])
     values["state"] = ReplayState(values["state"])
-    return ReplayLine(**values)
+    return Replay(**values)
 
 
-def results_of_replay(replay_id: int) -> Select[Any]:
-    """Select what became of a replay's jobs, one row; reads each of them, so not for a loop."""
+def _results_statement(replay_id: int) -> Select[Any]:
     mine = and_(DeadLetter.replay_id == replay_id, DeadLetter.state == LetterState.REPLAYED)
     same = (
         select(
@@ -395,6 +439,26 @@ def results_of_replay(replay_id: int) -> Select[Any]:
     return select(*counts).select_from(states)
 
 
-def read_results(row: Row[Any]) -> Results:
-    """Read the row of `results_of_replay`."""
-    return Results(**row._mapping)  # noqa: SLF001 - a public name of SQLAlchemy's
+# ------------------------------------------------------------------------------------- the cursors
+
+
+def _cursor(*key: int | str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, *kinds: type) -> list[Any]:
+    try:
+        key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        key = None
+    if (
+        not isinstance(key, list)
+        or [type(part) for part in key] != list(kinds)
+        or any(isinstance(part, int) and not 0 <= part < 2**57 for part in key)
+    ):
+        raise InvalidCursor("the cursor is not one that a page has ended with")
+    return key
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = datetime.resolution

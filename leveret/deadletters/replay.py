@@ -30,7 +30,7 @@ from sqlalchemy.engine import Connection
 
 from leveret.deadletters import group, query
 from leveret.deadletters.copy import Unfit, edited
-from leveret.deadletters.query import ReplayLine, Results
+from leveret.deadletters.query import Replay
 from leveret.deadletters.selection import Selection
 from leveret.deadletters.state import LetterState, ReplayState
 from leveret.errors import InvalidJob, ReplayRefused
@@ -38,7 +38,7 @@ from leveret.store import audit_log
 from leveret.store.schema import DeadLetter
 from leveret.store.schema import Replay as ReplayRow
 
-__all__ = ["MAX_EDITED", "cancel_replay", "create_replay", "discard", "get_replay", "results"]
+__all__ = ["MAX_EDITED", "cancel_replay", "create_replay", "discard"]
 
 #: Dead letters that one edited replay may take: each is read, and checked, before it is accepted.
 MAX_EDITED = 1000
@@ -59,7 +59,7 @@ def create_replay(
     edits_allowed: bool = False,
     check: Check | None = None,
     address: str | None = None,
-) -> ReplayLine:
+) -> Replay:
     """Take the open dead letters of a selection, to be replayed at ``rate`` jobs per second.
 
     ``edits`` is a JSON merge patch (RFC 7396) of the arguments; it makes each letter a new job, and
@@ -113,9 +113,13 @@ def create_replay(
         address=address,
     )
     connection.execute(text("SELECT pg_notify('leveret_outbox', '')"))  # the runner sits there
-    found = get_replay(connection, replay_id)
+    return _read(connection, replay_id)
+
+
+def _read(connection: Connection, replay_id: int) -> Replay:
+    found = query.replay(connection, replay_id)
     if found is None:
-        raise RuntimeError(f"replay {replay_id} has just been written, and is not there")
+        raise ReplayRefused("unknown-replay", f"there is no replay {replay_id}")
     return found
 
 
@@ -152,7 +156,9 @@ def _check_edits(
             f"a replay with other arguments takes at most {MAX_EDITED} dead letters; narrow it",
         )
     for letter_id in ids:
-        letter = query.read_letter(connection.execute(query.one_letter(letter_id)).one())
+        letter = query.letter(connection, letter_id)
+        if letter is None:
+            continue
         try:
             actor, arguments, _ = edited(letter, edits, "")
             if check is not None:
@@ -163,13 +169,12 @@ def _check_edits(
 
 def cancel_replay(
     connection: Connection, replay_id: int, *, by: str, address: str | None = None
-) -> ReplayLine:
+) -> Replay:
     """Stop a running replay: what it has not come to is open again. Raises `ReplayRefused`."""
-    row = connection.execute(query.one_replay(replay_id).with_for_update()).one_or_none()
-    if row is None:
-        raise ReplayRefused("unknown-replay", f"there is no replay {replay_id}")
-    if row.state != ReplayState.RUNNING:
-        raise ReplayRefused("not-running", f"replay {replay_id} is {row.state} already")
+    connection.execute(select(ReplayRow.id).where(ReplayRow.id == replay_id).with_for_update())
+    found = _read(connection, replay_id)
+    if found.state is not ReplayState.RUNNING:
+        raise ReplayRefused("not-running", f"replay {replay_id} is {found.state} already")
     connection.execute(
         update(DeadLetter)
         .where(DeadLetter.replay_id == replay_id, DeadLetter.state == LetterState.REPLAYING)
@@ -186,10 +191,10 @@ def cancel_replay(
         action="replay.cancel",
         target=str(replay_id),
         outcome="done",
-        detail={"published": row.published, "total": row.total},
+        detail={"published": found.published, "total": found.total},
         address=address,
     )
-    return query.read_replay(connection.execute(query.one_replay(replay_id)).one())
+    return _read(connection, replay_id)
 
 
 def discard(
@@ -221,14 +226,3 @@ def discard(
         address=address,
     )
     return total
-
-
-def get_replay(connection: Connection, replay_id: int) -> ReplayLine | None:
-    """Return a replay and how far it is; None when there is none."""
-    row = connection.execute(query.one_replay(replay_id)).one_or_none()
-    return None if row is None else query.read_replay(row)
-
-
-def results(connection: Connection, replay_id: int) -> Results:
-    """Count what became of the jobs that a replay has published."""
-    return query.read_results(connection.execute(query.results_of_replay(replay_id)).one())

@@ -115,21 +115,28 @@ def step(
     """
     try:
         with engine.begin() as connection:
-            return _step(connection, queues, batch, idle)
+            seconds, changed = _step(connection, queues, batch, idle)
+        if changed:
+            with engine.begin() as connection:
+                watch.notify(connection, changed)
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) not in _TRANSIENT:
             raise
         log.info("a batch of a replay has to be tried again: %s", error.orig)
         return 0.1
+    return seconds
 
 
-def _step(connection: Connection, queues: Collection[str] | None, batch: int, idle: float) -> float:
+def _step(
+    connection: Connection, queues: Collection[str] | None, batch: int, idle: float
+) -> tuple[float, list[str]]:
+    """Do it; return the seconds, and the jobs that have changed."""
     replay = connection.execute(_NEXT).one_or_none()
     if replay is None:
         wait = connection.execute(_WAIT).scalar_one()
-        return idle if wait is None else min(idle, max(wait, 0.0))
+        return idle if wait is None else min(idle, max(wait, 0.0)), []
     if connection.execute(_PENDING, {"limit": _MAX_PENDING}).scalar_one() >= _MAX_PENDING:
-        return 0.25  # the relay is behind
+        return 0.25, []  # the relay is behind
     allowed, since = _allowance(replay, batch)
     letters = _claimed(connection, replay.id, allowed)
     plan = _plan(connection, replay, letters, queues)
@@ -148,7 +155,7 @@ def _step(connection: Connection, queues: Collection[str] | None, batch: int, id
     if done:
         changes |= {"state": ReplayState.DONE, "finished_at": func.clock_timestamp()}
     connection.execute(update(ReplayRow).where(ReplayRow.id == replay.id).values(**changes))
-    return 0.0
+    return 0.0, [copy.job_id for copy in plan.copies.values()]
 
 
 def _allowance(replay: Row[Any], batch: int) -> tuple[int, datetime]:
@@ -332,4 +339,3 @@ def _queue_jobs(connection: Connection, letters: Sequence[Row[Any]]) -> None:
         },
     )
     connection.execute(_UNCANCEL, {"ids": ids})
-    watch.notify(connection, ids)
