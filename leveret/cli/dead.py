@@ -1,0 +1,301 @@
+"""``leveret dead``: look through dead letters, replay them, or set them aside."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from leveret.cli.common import AsJson, guarded
+from leveret.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from leveret.deadletters import Selection
+
+# What reads the database is imported by the command that does: it costs the others a third of a
+# second.
+
+app = typer.Typer(
+    no_args_is_help=True, help="Jobs that were given up, and what is done about them."
+)
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _moment(text: str) -> datetime:
+    """Read a time, or how long ago it was."""
+    ago = _AGO.fullmatch(text)
+    try:
+        if ago is not None:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is neither a time such as 2026-01-31T12:00 nor how long ago, such as 90m"
+        ) from None
+
+
+Ids = Annotated[list[int] | None, typer.Argument(help="Ids, as `leveret dead list` shows them.")]
+GroupOption = Annotated[
+    str | None, typer.Option("--group", help="A fingerprint, or how it begins.")
+]
+JobOption = Annotated[str | None, typer.Option("--job", help="The job's id.")]
+ActorOption = Annotated[str | None, typer.Option(help="The actor, such as email.send.")]
+QueueOption = Annotated[str | None, typer.Option(help="The pool in which it died.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Such as exhausted, or bad-arguments.")]
+ErrorOption = Annotated[str | None, typer.Option(help="Words of the error.")]
+SinceOption = Annotated[
+    datetime | None, typer.Option(parser=_moment, help="Dead since a time, or since 90m, 2h, 3d.")
+]
+UntilOption = Annotated[datetime | None, typer.Option(parser=_moment, help="Dead before it.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All that are open.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=500, help="At most so many.")]
+AfterOption = Annotated[str | None, typer.Option(help="Go on behind this cursor of a page.")]
+
+
+def _selection(
+    ids: list[int] | None = None,
+    *,
+    group: str | None = None,
+    job: str | None = None,
+    actor: str | None = None,
+    queue: str | None = None,
+    reason: str | None = None,
+    error: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Selection:
+    from leveret.deadletters import Selection  # noqa: PLC0415
+
+    return Selection(
+        ids=tuple(ids) if ids else None,
+        fingerprint=group,
+        job_id=job,
+        actor=actor,
+        queue=queue,
+        reason=reason,
+        error=error,
+        since=since,
+        until=until,
+    )
+
+
+def _chosen(selection: Selection, *, everything: bool) -> Selection:
+    """Refuse to take all dead letters for want of a filter."""
+    if selection.is_everything and not everything:
+        raise ConfigurationError(
+            "say which dead letters: by id, by --group or another filter, or --all"
+        )
+    if everything and not selection.is_everything:
+        raise ConfigurationError("--all and a filter are two answers to the same question")
+    return selection
+
+
+@app.command()
+@guarded
+def groups(
+    actor: ActorOption = None,
+    reason: ReasonOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those in which nothing is open.")
+    ] = False,
+    by_open: Annotated[
+        bool, typer.Option("--by-open", help="Most open first, instead of the latest.")
+    ] = False,
+    limit: LimitOption = 50,
+    after: AfterOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what goes wrong: dead letters with the same cause are one line."""
+    from leveret.cli import deadview  # noqa: PLC0415
+
+    deadview.groups(
+        order="open" if by_open else "latest",
+        only_open=not everything,
+        actor=actor,
+        reason=reason,
+        limit=limit,
+        after=after,
+        as_json=as_json,
+    )
+
+
+@app.command("list")
+@guarded
+def list_letters(
+    group: GroupOption = None,
+    job: JobOption = None,
+    actor: ActorOption = None,
+    queue: QueueOption = None,
+    reason: ReasonOption = None,
+    error: ErrorOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    state: Annotated[
+        str, typer.Option(help="open, replaying, replayed, discarded, superseded, or any.")
+    ] = "open",
+    limit: LimitOption = 50,
+    after: AfterOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, the latest first."""
+    from leveret.cli import deadview  # noqa: PLC0415
+
+    selection = _selection(
+        group=group,
+        job=job,
+        actor=actor,
+        queue=queue,
+        reason=reason,
+        error=error,
+        since=since,
+        until=until,
+    )
+    deadview.letters(selection, state=state, limit=limit, after=after, as_json=as_json)
+
+
+@app.command()
+@guarded
+def show(
+    letter_id: Annotated[int, typer.Argument(metavar="ID", help="The dead letter.")],
+    body: Annotated[
+        bool, typer.Option("--body", help="Write the original's bytes, and nothing else.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a dead letter with everything: its message, its error, and the history of its job."""
+    from leveret.cli import deadview  # noqa: PLC0415
+
+    deadview.show(letter_id, body=body, as_json=as_json)
+
+
+@app.command()
+@guarded
+def replay(
+    ids: Ids = None,
+    group: GroupOption = None,
+    job: JobOption = None,
+    actor: ActorOption = None,
+    queue: QueueOption = None,
+    reason: ReasonOption = None,
+    error: ErrorOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    everything: AllOption = False,
+    rate: Annotated[
+        float | None, typer.Option(help="Jobs per second; as fast as it goes without.")
+    ] = None,
+    edit: Annotated[
+        str | None,
+        typer.Option(
+            help="Other arguments, as a JSON merge patch: makes new jobs, and has to be allowed "
+            "by LEVERET_EDITED_REPLAY."
+        ),
+    ] = None,
+    yes: YesOption = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Do not wait until all are published.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the jobs have ended, too.")
+    ] = False,
+    follow: Annotated[
+        int | None, typer.Option(metavar="REPLAY", help="Follow this replay, start none.")
+    ] = None,
+    cancel: Annotated[
+        int | None, typer.Option(metavar="REPLAY", help="Stop this replay, start none.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run jobs again that were given up; each keeps its id, and has all attempts ahead of it.
+
+    The exit status is 1 when some are refused, or die again while --wait waits for them.
+    """
+    from leveret.cli import deadview  # noqa: PLC0415
+
+    selection = _selection(
+        ids,
+        group=group,
+        job=job,
+        actor=actor,
+        queue=queue,
+        reason=reason,
+        error=error,
+        since=since,
+        until=until,
+    )
+    if follow is not None or cancel is not None:
+        if everything or not selection.is_everything or None not in (follow, cancel):
+            raise ConfigurationError("--follow and --cancel stand alone: they name a replay")
+        if cancel is not None:
+            deadview.cancel(cancel, as_json=as_json)
+        elif follow is not None:
+            deadview.follow(follow, wait=wait, as_json=as_json)
+        return
+    deadview.replay(
+        _chosen(selection, everything=everything),
+        rate=rate,
+        edits=None if edit is None else _edits(edit),
+        yes=yes,
+        detach=detach,
+        wait=wait,
+        as_json=as_json,
+    )
+
+
+def _edits(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(sys.stdin.read() if text == "-" else text)
+    except ValueError as error:
+        raise ConfigurationError(f"--edit is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ConfigurationError('--edit is a JSON object, such as {"to": "ada@example.com"}')
+    return document
+
+
+@app.command()
+@guarded
+def discard(
+    ids: Ids = None,
+    group: GroupOption = None,
+    job: JobOption = None,
+    actor: ActorOption = None,
+    queue: QueueOption = None,
+    reason: ReasonOption = None,
+    error: ErrorOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    everything: AllOption = False,
+    yes: YesOption = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set dead letters aside for good; they can still be looked at."""
+    from leveret.cli import deadview  # noqa: PLC0415
+
+    selection = _selection(
+        ids,
+        group=group,
+        job=job,
+        actor=actor,
+        queue=queue,
+        reason=reason,
+        error=error,
+        since=since,
+        until=until,
+    )
+    deadview.discard(_chosen(selection, everything=everything), yes=yes, as_json=as_json)
+
+
+@app.command()
+@guarded
+def replays(limit: LimitOption = 20, after: AfterOption = None, as_json: AsJson = False) -> None:
+    """List replays: who, when, which, and how far they are."""
+    from leveret.cli import deadview  # noqa: PLC0415
+
+    deadview.replays(limit=limit, after=after, as_json=as_json)
