@@ -39,6 +39,10 @@ class Succeeded:
     """The actor returned."""
 
     result: object = None
+    #: Where the result is kept instead, if it is large (`leveret.results.ResultStore`).
+    ref: str | None = None
+    #: Why it is not kept.
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from leveret.message import PREFIX
 if TYPE_CHECKING:
     import pika
 
+    from leveret.context import Report, Run
     from leveret.message import Job
 
 __all__ = ["KILLS_HEADER", "Delivery", "Session"]
@@ -155,6 +156,8 @@ class Delivery(MessageProxy):
         self.announced = False
         #: Whether the job has, or may have, a checkpoint.
         self.noted = False
+        #: Its run, while there is one and after.
+        self.run: Run | None = None
         self.failed = False
         self._exception: BaseException | None = None
         self._proxied: dramatiq.Message[Any] | None = None
@@ -202,6 +205,15 @@ class Delivery(MessageProxy):
         self.job = other.job
         self.started_at = other.started_at
         self.ended_at = other.ended_at
+        self.run = other.run
+
+    def news(self) -> Report | None:
+        """Return what its actor has reported since it was last asked for. For the IO thread."""
+        run = self.run
+        if run is None or run.reported is run.told:
+            return None
+        run.told = run.reported
+        return run.told
 
     @property
     def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]

@@ -2,9 +2,9 @@
 
 ::
 
-    read ──► expired? ──► due? ──► find the actor ──► check arguments ──► before hooks ──► run
-                                                                                            │
-                                               outcome ◄── after hooks ◄── judge ◄──────────┘
+    read ──► cancelled? ──► expired? ──► due? ──► find the actor ──► check arguments
+                                                                           │
+         outcome ◄── after hooks ◄── judge ◄── run ◄── before hooks ◄──────┘
 
 Every step may end the pipeline with an outcome, and none of them can end it without one.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,8 +24,8 @@ from leveret.amqp.connection import Unreadable
 from leveret.broker import LeveretBroker
 from leveret.context import Notebook, Run
 from leveret.errors import InvalidJob
-from leveret.message import MAX_BODY_BYTES, Reason, decode
-from leveret.outcome import Dead, Expired, Outcome, Snooze, Succeeded
+from leveret.message import MAX_BODY_BYTES, Job, Reason, decode
+from leveret.outcome import Cancelled, Dead, Expired, Outcome, Snooze, Succeeded
 from leveret.retry import decide
 from leveret.worker.delivery import Delivery
 from leveret.worker.timelimit import TimeLimits
@@ -48,10 +49,12 @@ class Executor:
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         notebook: Notebook | None = None,
+        is_cancelled: Callable[[Job], bool] | None = None,
         dice: random.Random | None = None,
     ) -> None:
         self._broker = broker
         self._notebook = notebook
+        self._is_cancelled = is_cancelled
         self._limits = limits
         self._max_body_bytes = max_body_bytes
         self._dice = dice or random.Random()  # noqa: S311 - jitter
@@ -86,6 +89,8 @@ class Executor:
         job = delivery.job = decode(
             properties, delivery.routing_key, delivery.body, limit=self._max_body_bytes
         )
+        if self._is_cancelled is not None and self._is_cancelled(job):
+            return Cancelled("it was cancelled before it started")
         if _expired_early(properties.headers):
             return Expired("its AMQP expiration was shorter than its delay")
         if job.expires_at is not None and job.expires_at.timestamp() <= now:
@@ -118,7 +123,7 @@ class Executor:
         limit = None if policy.time_limit is None else policy.time_limit.total_seconds()
         result: Any = None
         error: BaseException | None = None
-        run = Run(job, notebook=self._notebook)
+        run = delivery.run = Run(job, notebook=self._notebook)
         token = context.running.set(run)
         try:
             if self._hooked:

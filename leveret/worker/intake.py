@@ -28,11 +28,20 @@ _LONGEST_DELAY = 5.0
 _REMEMBERED = 10_000
 
 
+Prepare = Callable[["Connection", Callable[[], object]], object]
+
+
+def at_once(_connection: Connection, begin: Callable[[], object]) -> None:
+    """Begin without further ado."""
+    begin()
+
+
 class Intake:
     """Consumes work queues and hands every delivery to ``on_delivery``. For the IO thread.
 
     Lost connections, closed channels and deleted queues are come back to with backoff. A session
-    that ends is reported to ``on_over`` after it is marked.
+    that ends is reported to ``on_over`` after it is marked. ``prepare(connection, begin)`` is
+    called with every new connection, and consuming begins when it calls ``begin()``.
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class Intake:
         prefetch: int,
         on_delivery: Callable[[Delivery], object],
         on_over: Callable[[Session], object],
+        prepare: Prepare | None = None,
     ) -> None:
         self._io = io
         self._link = Link(io, url, name=name, on_up=self._up, on_down=self._down)
@@ -52,6 +62,7 @@ class Intake:
         self._prefetch = prefetch
         self._on_delivery = on_delivery
         self._on_over = on_over
+        self._prepare = prepare or at_once
         self._connection: Connection | None = None
         self._sessions: dict[str, Session] = {}
         self._tags: dict[str, str] = {}
@@ -111,8 +122,12 @@ class Intake:
 
     def _up(self, connection: Connection) -> None:
         self._connection = connection
-        for queue in self._queues:
-            self._open_channel(queue)
+        self._prepare(connection, lambda: self._begin(connection))
+
+    def _begin(self, connection: Connection) -> None:
+        if connection is self._connection:
+            for queue in self._queues:
+                self._open_channel(queue)
 
     def _down(self, _reason: str) -> None:
         self._connection = None

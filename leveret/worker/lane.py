@@ -18,9 +18,11 @@ from leveret import names
 from leveret.amqp import IOThread, Link
 from leveret.message import PREFIX
 from leveret.worker.delivery import Delivery, Session
+from leveret.worker.intake import at_once
 
 if TYPE_CHECKING:
     from leveret.amqp.connection import Connection
+    from leveret.worker.intake import Prepare
 
 __all__ = ["LaneIntake", "LaneWatch"]
 
@@ -44,11 +46,13 @@ class LaneIntake:
         name: str,
         queues: Iterable[str],
         on_delivery: Callable[[Delivery], object],
+        prepare: Prepare | None = None,
     ) -> None:
         self._io = io
         self._link = Link(io, url, name=name, on_up=self._up, on_down=self._down)
         self._queues = tuple(queues)
         self._on_delivery = on_delivery
+        self._prepare = prepare or at_once
         self._connection: Connection | None = None
         self._sessions: dict[str, Session] = {}
         self._survived: set[str] = set()
@@ -85,8 +89,12 @@ class LaneIntake:
 
     def _up(self, connection: Connection) -> None:
         self._connection = connection
-        for queue in self._queues:
-            self._open_channel(queue)
+        self._prepare(connection, lambda: self._begin(connection))
+
+    def _begin(self, connection: Connection) -> None:
+        if connection is self._connection:
+            for queue in self._queues:
+                self._open_channel(queue)
 
     def _open_channel(self, queue: str) -> None:
         connection = self._connection

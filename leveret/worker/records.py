@@ -6,13 +6,15 @@ and what happened:
 
 ========================  =====================================================================
 ``event``                 started, succeeded, retrying, snoozed, dead, expired, cancelled,
-                          quarantined, or heartbeat
+                          quarantined, progress, or heartbeat
 ``id actor queue``        the job, the actor and the pool
 ``attempt run``           1 for the first attempt; 0 (left out) until the job is replayed
 ``started_at ended_at``   seconds since 1970
 ``due_at``                retrying, snoozed: when it runs again
 ``reason error``          dead, expired, retrying: a word, and ``{type, message, traceback}``
-``result``                succeeded: what the actor returned
+``result``                succeeded: what the actor returned; or ``result_ref``, where it is
+                          kept; or ``result_lost``, why it is not
+``progress note at``      progress: from 0 to 1, what the actor said to it, and when
 ========================  =====================================================================
 """
 
@@ -34,9 +36,11 @@ from leveret.outcome import (
     Snooze,
     Succeeded,
 )
-from leveret.worker.failure import describe
+from leveret.worker.failure import describe, kind_of, message_of
 
 if TYPE_CHECKING:
+    from leveret.context import Report
+    from leveret.results.store import ResultStore
     from leveret.worker.delivery import Delivery
 
 __all__ = [
@@ -45,6 +49,8 @@ __all__ = [
     "encode_record",
     "event_of",
     "heartbeat",
+    "keep_result",
+    "progress",
     "started",
 ]
 
@@ -89,8 +95,8 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
     else:
         record["ended_at"] = now
     match outcome:
-        case Succeeded(result) if result is not None:
-            _add_result(record, result)
+        case Succeeded():
+            _add_result(record, outcome)
         case Retry(delay, error):
             record["due_at"] = now + delay.total_seconds()
             record["error"] = describe(error)
@@ -103,21 +109,54 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
         case Expired(detail):
             record["reason"] = "expired"
             record["why"] = detail
+        case Cancelled(detail) if detail:
+            record["why"] = detail
         case Quarantine(kills):
             record["kills"] = kills
     return _encode(record).encode()
 
 
-def _add_result(record: dict[str, Any], result: object) -> None:
+def _add_result(record: dict[str, Any], outcome: Succeeded) -> None:
+    if outcome.ref is not None:
+        record["result_ref"] = outcome.ref
+    if outcome.lost is not None:
+        record["result_lost"] = outcome.lost
+    if outcome.result is None:
+        return
     try:
-        text = _encode(result)
+        text = _encode(outcome.result)
     except Exception as error:  # noqa: BLE001 - a result may fail at being read in any way
         record["result_lost"] = f"JSON cannot write it: {describe(error)}"[:200]
         return
     if len(text) > MAX_RESULT_BYTES:
-        record["result_lost"] = f"it has {len(text)} bytes; {MAX_RESULT_BYTES} are the limit"
+        record["result_lost"] = (
+            f"it has {len(text)} bytes; {MAX_RESULT_BYTES} are the limit, unless the workers have "
+            "a LEVERET_RESULT_STORE"
+        )
     else:
-        record["result"] = result
+        record["result"] = outcome.result
+
+
+def keep_result(delivery: Delivery, outcome: Succeeded, store: ResultStore) -> Succeeded:
+    """Put a result that is too large for a record into the store. For the worker thread.
+
+    The job has done its work by now: a store that does not take the result loses it, and no more.
+    """
+    job = delivery.job
+    if job is None or outcome.result is None:
+        return outcome
+    try:
+        text = _encode(outcome.result)
+    except Exception:  # noqa: BLE001 - told by the record
+        return outcome
+    if len(text) <= MAX_RESULT_BYTES:
+        return outcome
+    try:
+        return Succeeded(ref=store.put(job.id, job.run, job.attempt, text.encode()))
+    except Exception as error:  # noqa: BLE001 - a file system may fail in any way
+        return Succeeded(
+            lost=f"LEVERET_RESULT_STORE does not take it: {kind_of(error)}: {message_of(error)}"
+        )
 
 
 def encode_group(worker: str, records: list[bytes]) -> bytes:
@@ -142,6 +181,24 @@ def started(delivery: Delivery) -> bytes:
             "started_at": delivery.started_at,
         }
     ).encode()
+
+
+def progress(delivery: Delivery, report: Report) -> bytes:
+    """Write how far a job has come."""
+    job = delivery.job
+    record: dict[str, Any] = {
+        "event": "progress",
+        "id": delivery.label,
+        "actor": None if job is None else job.actor,
+        "queue": delivery.session.queue,
+        "attempt": 1 if job is None else job.attempt,
+        "at": report.at,
+        "progress": report.progress,
+        "note": report.note,
+    }
+    if job is not None and job.run:
+        record["run"] = job.run
+    return _encode(record).encode()
 
 
 def heartbeat(queues: Sequence[str], threads: int, running: list[str], now: float) -> bytes:

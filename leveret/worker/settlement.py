@@ -47,7 +47,7 @@ from leveret.outcome import (
     Succeeded,
 )
 from leveret.worker import copies
-from leveret.worker.records import encode_group, encode_record
+from leveret.worker.records import encode_group, encode_record, progress
 
 if TYPE_CHECKING:
     from leveret.worker.delivery import Delivery, Session
@@ -223,6 +223,10 @@ class Settler:
         now = time.time()
         notes, self._notes = self._notes, []
         addresses = [self._follow_up(group, index) for index in range(len(group.items))]
+        for delivery, _ in group.items:
+            report = delivery.news()
+            if report is not None:
+                notes.append(progress(delivery, report))
         records = notes + [
             encode_record(delivery, outcome, now)
             for delivery, outcome in group.items

@@ -19,15 +19,27 @@ from dramatiq.middleware import Middleware
 from leveret import metrics
 from leveret.amqp import IOThread, Outbound
 from leveret.amqp.connection import thread_name
-from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, job_time
-from leveret.outcome import Dead, Expired, Outcome, Quarantine, Retry, Returned, Snooze, Succeeded
+from leveret.errors import InvalidJob
+from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, decode, job_time
+from leveret.outcome import (
+    Cancelled,
+    Dead,
+    Expired,
+    Outcome,
+    Quarantine,
+    Retry,
+    Returned,
+    Snooze,
+    Succeeded,
+)
 from leveret.publisher import Publisher
+from leveret.worker.control import Control
 from leveret.worker.executor import Executor
 from leveret.worker.failure import message_of
 from leveret.worker.intake import Intake
 from leveret.worker.lane import LaneIntake, LaneWatch
 from leveret.worker.prefetch import PrefetchGovernor
-from leveret.worker.records import event_of, heartbeat, started
+from leveret.worker.records import event_of, heartbeat, keep_result, progress, started
 from leveret.worker.settlement import Settler
 from leveret.worker.timelimit import TimeLimits
 from leveret.worker.workqueue import WorkQueue
@@ -35,6 +47,8 @@ from leveret.worker.workqueue import WorkQueue
 if TYPE_CHECKING:
     from leveret.broker import LeveretBroker
     from leveret.checkpoints import Checkpoints
+    from leveret.results.store import ResultStore
+    from leveret.worker.control import Load
     from leveret.worker.delivery import Delivery, Session
 
 __all__ = ["Health", "Worker", "WorkerThread"]
@@ -113,6 +127,7 @@ class Worker:
         lane: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
         database_url: str | None = None,
+        results: ResultStore | None = None,
     ) -> None:
         self.broker = broker
         self.queues = tuple(queues)
@@ -121,11 +136,23 @@ class Worker:
         self._work = WorkQueue()
         self._limits = TimeLimits()
         self._notebook = None if database_url is None else _notebook(database_url)
-        self._executor = Executor(
-            broker, self._limits, max_body_bytes=max_body_bytes, notebook=self._notebook
-        )
         self._threads = [WorkerThread(self, n) for n in range(1 if lane else threads)]
+        self._results = results
+        self._max_body_bytes = max_body_bytes
         self._io = IOThread(thread_name("worker"))
+        self._control = Control(
+            self._io,
+            self.id,
+            load=None if database_url is None else _cancellations(database_url),
+            on_cancelled=self._on_cancelled,
+        )
+        self._executor = Executor(
+            broker,
+            self._limits,
+            max_body_bytes=max_body_bytes,
+            notebook=self._notebook,
+            is_cancelled=self._control.is_cancelled,
+        )
         self._outbound = Outbound(
             self._io,
             url,
@@ -145,7 +172,14 @@ class Worker:
         self._governor = PrefetchGovernor(len(self._threads), fixed=prefetch)
         name = f"leveret worker {self.id} (consuming)"
         self._source: _Source = (
-            LaneIntake(self._io, url, name=name, queues=queues, on_delivery=self._on_delivery)
+            LaneIntake(
+                self._io,
+                url,
+                name=name,
+                queues=queues,
+                on_delivery=self._on_delivery,
+                prepare=self._control.prepare,
+            )
             if lane
             else Intake(
                 self._io,
@@ -155,6 +189,7 @@ class Worker:
                 prefetch=self._governor.prefetch,
                 on_delivery=self._on_delivery,
                 on_over=self._on_over,
+                prepare=self._control.prepare,
             )
         )
         self._lane_watch = LaneWatch(self.queues, self._on_suspects)
@@ -201,6 +236,7 @@ class Worker:
             time.sleep(0.01)
         idle = self._is_idle()
         self._stopping = True
+        self._control.close()
         self._work.wake(len(self._threads))
         self._disconnect()
         self._limits.close()
@@ -250,6 +286,8 @@ class Worker:
                 if not delivery.session.is_over:
                     thread.delivery = delivery
                     outcome = self._executor.run(delivery)
+                    if self._results is not None and isinstance(outcome, Succeeded):
+                        outcome = keep_result(delivery, outcome, self._results)
                     self._settler.submit(delivery, outcome)
                     thread.delivery = None
                 self._work.done()
@@ -284,6 +322,28 @@ class Worker:
             self._settler.submit(delivery, Quarantine(kills))
             return
         self._work.put(delivery, self._priority(delivery))
+
+    def _on_cancelled(self) -> None:
+        """End what was cancelled and waits here, without waiting for a thread to be free."""
+        for delivery in self._work.take(self._is_cancelled):
+            self._settler.submit(delivery, Cancelled("it was cancelled before it started"))
+
+    def _is_cancelled(self, delivery: Delivery) -> bool:
+        if delivery.session.is_over or not self._control.knows(delivery.properties.message_id):
+            return False
+        try:
+            job = decode(
+                delivery.properties,
+                delivery.routing_key,
+                delivery.body,
+                limit=self._max_body_bytes,
+            )
+        except InvalidJob:
+            return False  # a worker thread says what is wrong with it
+        if not self._control.is_cancelled(job):
+            return False
+        delivery.job = job
+        return True
 
     def _adopt(self, delivery: Delivery) -> bool:
         """Settle a redelivery by the run that it repeats, if that run was here."""
@@ -372,6 +432,8 @@ class Worker:
                 delivery.announced = True
                 self._settler.note(started(delivery))
                 log.info("job.started", **_who(delivery))
+            if self._outbound.is_up and (report := delivery.news()) is not None:
+                self._settler.note(progress(delivery, report))
         metrics.JOBS_IN_PROGRESS.set(len(running))
         if now - self._last_heartbeat >= HEARTBEAT_SECONDS and self._outbound.is_up:
             self._last_heartbeat = now
@@ -447,6 +509,14 @@ def _run_of(delivery: Delivery) -> _Run:
     return delivery.label, repr((attempt, run))  # a stranger's may be of any type
 
 
+def _cancellations(url: str) -> Load | None:
+    try:
+        from leveret.ledger.cancel import load  # noqa: PLC0415 - plain jobs need no psycopg
+    except ImportError:
+        return None
+    return functools.partial(load, url)
+
+
 def _notebook(url: str) -> Checkpoints | None:
     try:
         from leveret.checkpoints import Checkpoints  # noqa: PLC0415 - plain jobs need no psycopg
@@ -496,6 +566,8 @@ def _log_transition(
             log.info("job.snoozed", **who, delay=round(delay.total_seconds(), 3), why=why)
         case Dead(reason, error):
             log.error("job.dead", **who, reason=str(reason), error=_brief(error))
+        case Cancelled(detail):
+            log.info("job.cancelled", **who, why=detail)
         case Expired(detail):
             log.warning("job.expired", **who, why=detail)
         case Quarantine(kills):

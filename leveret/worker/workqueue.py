@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from leveret.worker.delivery import Delivery
@@ -58,6 +59,17 @@ class WorkQueue:
         """Let that many waiting threads return from `get` with nothing."""
         for _ in range(threads):
             self._tokens.put(None)
+
+    def take(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take those that wait and are wanted, without a worker thread."""
+        with self._lock:
+            taken = [entry[2] for entry in self._heap if wanted(entry[2])]
+            if taken:
+                gone = set(map(id, taken))
+                self._heap = [entry for entry in self._heap if id(entry[2]) not in gone]
+                heapq.heapify(self._heap)
+                self._unfinished -= len(taken)
+        return taken
 
     def clear(self) -> list[Delivery]:
         """Take all that wait."""

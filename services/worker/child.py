@@ -16,6 +16,7 @@ import time
 from leveret import logs
 from leveret.declaration import load_actors
 from leveret.errors import ConfigurationError
+from leveret.results.store import ResultStore
 from leveret.settings import Settings
 from leveret.worker import Worker
 
@@ -37,6 +38,9 @@ def main() -> int:
         settings = Settings.from_env()
         logs.configure(settings.log_level, settings.log_format)
         broker = load_actors(settings.actors)
+        results = None
+        if settings.result_store is not None:
+            results = ResultStore(settings.result_store)
         worker = Worker(
             broker,
             settings.require_amqp_url(),
@@ -46,6 +50,7 @@ def main() -> int:
             lane=options.lane,
             max_body_bytes=settings.max_body_bytes,
             database_url=settings.database_url,
+            results=results,
         )
         worker.start()
     except ConfigurationError as error:
