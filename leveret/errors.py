@@ -175,6 +175,8 @@ class ResultTimeout(ResultError, TimeoutError):  # noqa: N818 - a TimeoutError b
 
 class TooManyWaiters(LeveretError):  # noqa: N818 - says the state it is in
     """A process waits for as many jobs as it may."""
+
+
 class OutboxError(LeveretError):
     """A job cannot be written into what was given as a transaction: it is none, or not known."""
 

@@ -91,12 +91,12 @@ class Settings:
         "PostgreSQL itself, for LISTEN and migrations, when LEVERET_DATABASE_URL is PgBouncer",
         secret=True,
     )
-<<<<<<< HEAD
     result_store: str | None = _setting(
         _text,
         None,
         "folder for results too large for the ledger: an fsspec URL; none loses them",
-=======
+        secret=True,
+    )
     outbox_urls: str | None = _setting(
         _text,
         None,
@@ -108,7 +108,6 @@ class Settings:
         _text,
         None,
         "one for each of LEVERET_OUTBOX_URLS, for LISTEN, where those are PgBouncer",
->>>>>>> a0e5a99 (Publish in the transaction of business data: the outbox, and the relay that empties it)
         secret=True,
     )
     management_url: str | None = _setting(_text, None, "RabbitMQ's management API", secret=True)

@@ -45,7 +45,6 @@ def conninfo(url: str, *, variable: str = "LEVERET_DATABASE_URL") -> str:
     return _parse(url, variable).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-<<<<<<< HEAD
 def connect_options(application: str) -> dict[str, Any]:
     """Return how psycopg connects: as ``application``, patient for seconds, fit for PgBouncer."""
     return {
@@ -59,10 +58,7 @@ def connect_options(application: str) -> dict[str, Any]:
     }
 
 
-def _parse(url: str) -> URL:
-=======
 def _parse(url: str, variable: str = "LEVERET_DATABASE_URL") -> URL:
->>>>>>> a0e5a99 (Publish in the transaction of business data: the outbox, and the relay that empties it)
     try:
         parsed = make_url(url.strip())
         scheme = urlsplit(url.strip()).scheme

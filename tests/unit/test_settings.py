@@ -16,12 +16,9 @@ GOOD = {
     "LEVERET_AMQP_URL": ("amqp://u:p@h/v", "amqp://u:p@h/v"),
     "LEVERET_DATABASE_URL": ("postgresql://u:p@h/d", "postgresql://u:p@h/d"),
     "LEVERET_DATABASE_LISTEN_URL": ("postgresql://h/d", "postgresql://h/d"),
-<<<<<<< HEAD
     "LEVERET_RESULT_STORE": ("s3://bucket/results", "s3://bucket/results"),
-=======
     "LEVERET_OUTBOX_URLS": ("postgresql://h/a,postgresql://h/b",) * 2,
     "LEVERET_OUTBOX_LISTEN_URLS": ("postgresql://h/a", "postgresql://h/a"),
->>>>>>> a0e5a99 (Publish in the transaction of business data: the outbox, and the relay that empties it)
     "LEVERET_MANAGEMENT_URL": ("http://u:p@h:15672", "http://u:p@h:15672"),
     "LEVERET_ACTORS": (" acme.jobs, acme.more ,", ("acme.jobs", "acme.more")),
     "LEVERET_QUEUES": ("default,gpu-1", ("default", "gpu-1")),
