@@ -15,7 +15,14 @@ import pika
 
 from leveret import names, wheel
 from leveret.amqp.connection import Unreadable
-from leveret.message import BROKER_HEADERS, PERSISTENT, PREFIX, format_time, now_plus
+from leveret.message import (
+    BROKER_HEADERS,
+    PERSISTENT,
+    PREFIX,
+    format_time,
+    new_id,
+    now_plus,
+)
 from leveret.outcome import Dead, Expired, Quarantine, Retry, Returned, Snooze
 from leveret.worker.delivery import KILLS_HEADER, Delivery
 from leveret.worker.failure import describe
@@ -84,6 +91,8 @@ def dead_letter(
         f"{PREFIX}queue": delivery.session.queue,
         f"{PREFIX}routing-key": wheel.split_key(delivery.routing_key)[1],
         f"{PREFIX}dead-at": format_time(now_plus(timedelta(0))),
+        # The same letter delivered twice is one; two letters of one job are two.
+        f"{PREFIX}dead-id": new_id(),
     }
     match outcome:
         case Expired(detail):

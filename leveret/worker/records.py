@@ -7,7 +7,7 @@ and what happened:
 ========================  =====================================================================
 ``event``                 started, succeeded, retrying, snoozed, dead, expired, cancelled,
                           quarantined, progress, or heartbeat
-``id actor queue``        the job, the actor and the pool
+``id actor queue``        the job, the actor and the pool; null for a message that names no job
 ``attempt run``           1 for the first attempt; 0 (left out) until the job is replayed
 ``started_at ended_at``   seconds since 1970
 ``due_at``                retrying, snoozed: when it runs again
@@ -88,7 +88,7 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
         if job.run:
             record["run"] = job.run
     else:
-        record["id"] = delivery.label
+        record["id"] = delivery.label if delivery.has_id else None
     if delivery.started_at is not None:
         record["started_at"] = delivery.started_at
         record["ended_at"] = delivery.ended_at
