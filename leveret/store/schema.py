@@ -161,7 +161,6 @@ class JobRow(Base):
         ),
         # What `leveret.ledger.query` reads, and no more: each costs every insert and every change
         # of state about a microsecond. The queue of a job is null until somebody knows it.
-        Index("jobs_page_idx", text("created_at DESC"), text("id DESC")),
         Index("jobs_queue_idx", text(QUEUE), "state", text("created_at DESC"), text("id DESC")),
         Index(
             "jobs_actor_idx",

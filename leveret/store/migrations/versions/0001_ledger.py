@@ -237,7 +237,6 @@ def upgrade() -> None:
         sa.literal_column("id DESC"),
     ]
     queue: sa.ColumnElement[str] = sa.literal_column("COALESCE(queue, ''::text)")
-    op.create_index("jobs_page_idx", "jobs", newest, unique=False)
     op.create_index("jobs_queue_idx", "jobs", [queue, "state", *newest], unique=False)
     op.create_index("jobs_actor_idx", "jobs", ["actor", queue, "state", *newest], unique=False)
     op.create_index(
