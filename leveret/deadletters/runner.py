@@ -80,8 +80,8 @@ _QUEUED = text(
     "UPDATE jobs AS j SET state = 'queued', run = w.run, attempt = 1, settled = 0,"
     " event_at = '-infinity', kind = 0, due_at = NULL, started_at = NULL, finished_at = NULL,"
     " worker = NULL, reason = NULL, error_type = NULL, error = NULL, result = NULL,"
-    " result_lost = NULL, progress = NULL, progress_note = NULL, progress_at = NULL,"
-    " cancel_requested_at = NULL, updated_at = now()"
+    " result_ref = NULL, result_lost = NULL, progress = NULL, progress_note = NULL,"
+    " progress_at = NULL, cancel_requested_at = NULL, updated_at = now()"
     " FROM unnest(CAST(:ids AS text[]), CAST(:times AS timestamptz[]), CAST(:runs AS int[]))"
     " AS w(id, created_at, run) WHERE j.id = w.id AND j.created_at = w.created_at"
 )

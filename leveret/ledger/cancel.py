@@ -9,7 +9,7 @@ Who cancels writes into PostgreSQL and then tells the workers (`leveret.control`
    the job has been asked to stop (``cancel_requested_at``), and stays in its state.
 2. After the commit, the control message: every worker process holds the id. Whichever gets the job
    ends it as cancelled; if one had started it before, it runs to its end.
-3. The recorder learns how the job has ended and calls `close`: the row has done its work.
+3. The recorder learns from a worker how the job has ended, and closes the row.
 
 A worker that was not connected at the second step reads the open rows when it comes back, and does
 so before it takes jobs. So a lost message delays nothing but the answer, and a job ends once:
@@ -32,15 +32,13 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection, Row
 
 from leveret.ledger import watch
+from leveret.ledger.event import Kind
 from leveret.ledger.state import State
 from leveret.store import audit_log, partition
 from leveret.store.engine import connect_options, conninfo
 from leveret.store.identity import find_times, resolve_times
 
-__all__ = ["CancelOutcome", "CancelResult", "cancel", "close", "load"]
-
-#: What stands in ``jobs.kind`` for a cancelled job.
-_KIND = 7
+__all__ = ["CancelOutcome", "CancelResult", "cancel", "load"]
 
 # A worker may be about to start what is due within seconds.
 _JOB = text(
@@ -77,11 +75,6 @@ _NEVER_SENT = text(
     " published_at, finished_at, cancel_requested_at)"
     " VALUES (:id, :created_at, :actor, :queue, :body, 'cancelled', 1, clock_timestamp(), :kind,"
     " :published_at, clock_timestamp(), clock_timestamp())"
-)
-_CLOSE = text(
-    "UPDATE cancellations AS c SET closed_at = clock_timestamp()"
-    " FROM unnest(CAST(:ids AS text[]), CAST(:runs AS int[])) AS e(job_id, run)"
-    " WHERE c.job_id = e.job_id AND c.run = e.run AND c.closed_at IS NULL"
 )
 # What has ended stays for a while: a job may be delivered twice, the second time after its end.
 _LOAD = (
@@ -179,7 +172,7 @@ def _cancel(connection: Connection, job_id: str, by: str) -> CancelResult:
     connection.execute(_REQUEST, {"id": job_id, "run": run, "by": by})
     waits = state in (State.SCHEDULED, State.RETRYING) and bool(job.is_later)
     if waits or (unsent and not being_sent):
-        connection.execute(_CANCELLED, key | {"kind": _KIND})
+        connection.execute(_CANCELLED, key | {"kind": int(Kind.CANCELLED)})
         why = "it had not been sent yet" if unsent else "it was not due yet"
         return answer(CancelOutcome.CANCELLED, State.CANCELLED, why)
     connection.execute(_REQUESTED, key)
@@ -226,7 +219,7 @@ def _record_unsent(connection: Connection, job_id: str, row: Row[Any]) -> None:
             "actor": row.actor,
             "queue": row.queue,
             "body": row.body,
-            "kind": _KIND,
+            "kind": int(Kind.CANCELLED),
             "published_at": row.created_at,
         },
     )
@@ -248,16 +241,6 @@ def _is_storable(job_id: str) -> bool:
     except UnicodeEncodeError:
         return False
     return bool(job_id) and "\0" not in job_id
-
-
-def close(connection: Connection, ended: Mapping[str, int]) -> None:
-    """Close the cancellations of jobs that have ended, each in a run; in the caller's transaction.
-
-    For the recorder, with what events say (not with what `cancel` wrote itself: a copy of such a
-    job may still be in the delay wheel).
-    """
-    if ended:
-        connection.execute(_CLOSE, {"ids": list(ended), "runs": list(ended.values())})
 
 
 def load(url: str) -> dict[str, int]:

@@ -117,6 +117,7 @@ class Standing(NamedTuple):
     error_type: str | None = None
     error: str | None = None
     result: str | None = None
+    result_ref: str | None = None
     result_lost: str | None = None
 
 

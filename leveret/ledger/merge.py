@@ -14,9 +14,11 @@ from leveret.ledger.event import LONG_AGO, AttemptEvent, DeadLetterEvent
 from leveret.ledger.fold import JobChange
 
 __all__ = [
+    "ANY_CANCELLATION",
     "ANY_OPEN",
     "ATTEMPTS",
     "BEAT",
+    "CLOSE_CANCELLATIONS",
     "INSERT_LETTERS",
     "JOBS",
     "LETTERS",
@@ -63,6 +65,7 @@ _STANDING = (
     ("error_type", "text"),
     ("error", "text"),
     ("result", "bytea"),
+    ("result_ref", "text"),
     ("result_lost", "text"),
 )
 _PROGRESS = (("progress_at", "time"), ("progress", "float8"), ("progress_note", "text"))
@@ -215,6 +218,12 @@ ON CONFLICT (fingerprint) DO UPDATE SET
     superseded = g.superseded + excluded.superseded,
     died_again = g.died_again + excluded.died_again
 """
+ANY_CANCELLATION = "SELECT EXISTS (SELECT 1 FROM cancellations WHERE closed_at IS NULL)"
+#: The jobs have ended, as somebody wanted or otherwise (see `leveret.ledger.cancel`).
+CLOSE_CANCELLATIONS = f"""
+UPDATE cancellations AS c SET closed_at = clock_timestamp() FROM {JOBS.name} AS b
+WHERE c.job_id = b.id AND c.run = b.run AND b.settled > 0 AND c.closed_at IS NULL
+"""
 ANY_OPEN = "SELECT EXISTS (SELECT 1 FROM dead_letters WHERE state = 'open')"
 SUPERSEDE = f"""
 WITH locked AS (
@@ -297,7 +306,7 @@ def job_line(change: JobChange, created_at: float) -> str:
         )
     (
         run, settled, attempt, event_at, kind, state, due_at, started_at, finished_at, worker,
-        reason, error_type, error, result, result_lost,
+        reason, error_type, error, result, result_ref, result_lost,
     ) = change.standing  # fmt: skip
     at = "-Infinity" if event_at == LONG_AGO else repr(event_at)
     given = "\\N" if result is None else _bytes(result.encode(errors="backslashreplace"))
@@ -311,7 +320,8 @@ def job_line(change: JobChange, created_at: float) -> str:
         f"{_text(change.id)}\t{created_at!r}\t{said}\t"
         f"{run}\t{settled}\t{attempt}\t{at}\t{int(kind)}\t{state}\t{_time(due_at)}\t"
         f"{_time(started_at)}\t{_time(finished_at)}\t{_text(worker)}\t{_text(reason)}\t"
-        f"{_text(error_type)}\t{_text(error)}\t{given}\t{_text(result_lost)}\t{how_far}\n"
+        f"{_text(error_type)}\t{_text(error)}\t{given}\t{_text(result_ref)}\t"
+        f"{_text(result_lost)}\t{how_far}\n"
     )
 
 

@@ -147,6 +147,8 @@ class JobDetail(JobSummary):
     traceparent: str | None
     #: What the actor returned, as JSON text.
     result: bytes | None
+    #: Where that is kept, if it is large: a path below ``LEVERET_RESULT_STORE``.
+    result_ref: str | None
     #: Why the result was not kept.
     result_lost: str | None
     progress_at: datetime | None

@@ -141,6 +141,7 @@ def _succeeded(record: _Record, subject: _Subject) -> JobEvent:
     ended_at = _seconds(record["ended_at"])
     started_at = _seconds(record.get("started_at", ended_at))
     result = _to_json(record["result"]) if "result" in record else None
+    ref = _text(record.get("result_ref"))
     lost = _text(record.get("result_lost"))
     return JobEvent(
         job_id,
@@ -148,7 +149,7 @@ def _succeeded(record: _Record, subject: _Subject) -> JobEvent:
         # By position, which takes a third of the time: this is what most records are.
         Standing(
             run, 2, attempt, ended_at, 9, "succeeded",
-            None, started_at, ended_at, worker, None, None, None, result, lost,
+            None, started_at, ended_at, worker, None, None, None, result, ref, lost,
         ),
         None,
         actor,

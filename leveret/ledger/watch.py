@@ -1,12 +1,13 @@
 """Telling those who wait that a job has changed.
 
 Whoever waits for a job writes a row into ``watches`` and listens on the channel ``leveret_jobs``
-(`leveret.results` does both). Whoever changes rows of ``jobs`` calls `notify` at the end of the
-same transaction: PostgreSQL then sends the ids of the jobs that somebody watches, when it commits,
-and nothing when it does not. While nobody waits, that is one look into an empty table.
+(`leveret.results` does both). Whoever changes rows of ``jobs`` calls `notify`: PostgreSQL then
+sends the ids of the jobs that somebody watches, when the transaction commits. While nobody waits,
+that is one look into an empty table.
 
-A watch that is written while such a transaction is between its look and its commit is not seen;
-that is why a waiter looks again a moment after its first look, and every few seconds after that.
+Best right after the commit of the change. Within its transaction it does as well, but for a watch
+that is written between that look and the commit; such a waiter finds the change a moment later,
+when it looks for the second time.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ _FOR_PSYCOPG = _NOTIFY.format(ids="%s::text[]")
 def notify(connection: Connection | psycopg.Connection[object], ids: Iterable[str]) -> None:
     """Tell whoever waits for one of these jobs that it has changed, once the caller commits.
 
-    In the caller's transaction, best as its last statement; one statement for all ids, none when
-    there are none.
+    In the caller's transaction; one statement for all ids, none when there are none.
     """
     changed = list(dict.fromkeys(ids))
     if not changed:

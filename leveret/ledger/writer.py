@@ -58,6 +58,11 @@ def _copy(cursor: _Cursor, stage: merge.Stage, lines: Iterable[str]) -> None:
         copy.write(data)
 
 
+def _any(cursor: _Cursor, question: str) -> bool:
+    row = cursor.execute(question).fetchone()
+    return row is not None and bool(row[0])
+
+
 class Writer:
     """Writes batches to the ledger of one database; for one thread."""
 
@@ -134,11 +139,12 @@ class Writer:
             for attempt in job.attempts.values()
         ]
         cursor.execute(merge.MERGE_JOBS)
+        if _any(cursor, merge.ANY_CANCELLATION):
+            cursor.execute(merge.CLOSE_CANCELLATIONS)
         if attempts:
             _copy(cursor, merge.ATTEMPTS, attempts)
             cursor.execute(merge.MERGE_ATTEMPTS)
-            row = cursor.execute(merge.ANY_OPEN).fetchone()
-            if row is not None and row[0]:
+            if _any(cursor, merge.ANY_OPEN):
                 cursor.execute(merge.SUPERSEDE)
         return times
 

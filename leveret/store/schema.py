@@ -288,6 +288,8 @@ class Cancellation(Base):
     #: When a worker had dropped it, or it turned out to have ended otherwise.
     closed_at: Mapped[datetime | None]
 
+    __table_args__ = (Index(None, "closed_at", postgresql_where=text("closed_at IS NULL")),)
+
 
 class Checkpoint(Base):
     """How far a job has come, for its next attempt."""

@@ -84,6 +84,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", name=op.f("cancellations_pkey")),
     )
     op.create_index(
+        op.f("cancellations_closed_at_idx"),
+        "cancellations",
+        ["closed_at"],
+        unique=False,
+        postgresql_where=sa.text("closed_at IS NULL"),
+    )
+    op.create_index(
         op.f("cancellations_requested_at_idx"), "cancellations", ["requested_at"], unique=False
     )
     op.create_table(
