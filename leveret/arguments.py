@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NotRequired, Required, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, with_config
@@ -12,9 +13,19 @@ from typing_extensions import TypedDict
 from leveret.errors import ConfigurationError, InvalidJob
 from leveret.message import Reason
 
-__all__ = ["Signature"]
+__all__ = ["Fault", "Signature"]
 
+_MOST_FAULTS = 10
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a job's arguments."""
+
+    #: Where, as a JSON Pointer (RFC 6901) into the arguments; empty for all of them.
+    pointer: str
+    detail: str
 
 
 class Signature:
@@ -90,6 +101,17 @@ class Signature:
             return first, arguments
         return [], arguments
 
+    def faults(self, arguments: Mapping[str, Any]) -> list[Fault]:
+        """Validate named arguments as `check` does; say what is wrong, and where."""
+        try:
+            self._adapter.validate_python(arguments)
+        except ValidationError as error:
+            return [
+                Fault(_pointer(problem["loc"], arguments), problem["msg"])
+                for problem in error.errors(include_url=False, include_input=False)[:_MOST_FAULTS]
+            ]
+        return []
+
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the arguments, with their defaults."""
         schema = self._adapter.json_schema()
@@ -104,9 +126,30 @@ def _typed_dict(name: str, fields: dict[str, Any]) -> Any:
     return TypedDict(name, fields)  # type: ignore[operator]
 
 
+def _pointer(where: Sequence[str | int], document: object) -> str:
+    """Write where pydantic found fault as a JSON Pointer.
+
+    It names the members of unions and the steps of validators along the way: what leads nowhere in
+    the document is left out, unless it is the name of an argument that is missing.
+    """
+    parts: list[str] = []
+    for number, part in enumerate(where):
+        match document, part:
+            case Mapping(), str() if part in document:
+                document = document[part]
+            case list() | tuple(), int() if 0 <= part < len(document):
+                document = document[part]
+            case Mapping(), str() if number == len(where) - 1 and part != "[key]":
+                document = None
+            case _:
+                continue
+        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
+    return "".join(f"/{part}" for part in parts)
+
+
 def _explain(name: str, error: ValidationError) -> str:
     problems = [
         f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False)[:10]
+        for problem in error.errors(include_url=False, include_input=False)[:_MOST_FAULTS]
     ]
     return f"{name}: {'; '.join(problems)}"

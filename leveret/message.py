@@ -50,6 +50,7 @@ __all__ = [
     "job_time",
     "new_id",
     "plain",
+    "read_json",
     "republished",
 ]
 
@@ -533,24 +534,33 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 def _read_body(body: bytes, limit: int) -> dict[str, Any]:
     if len(body) > limit:
         raise InvalidJob(Reason.TOO_LARGE, f"the body has {len(body)} bytes; {limit} are the limit")
+    document = read_json(body)
+    if not isinstance(document, dict):
+        raise InvalidJob(
+            Reason.NOT_AN_OBJECT,
+            f"the body is a JSON object of named arguments, not {type(document).__name__}",
+        )
+    return document
+
+
+def read_json(body: bytes, *, depth: int = MAX_DEPTH) -> Any:
+    """Read JSON strictly: UTF-8, no name twice in an object, no NaN, no half characters.
+
+    Raises `InvalidJob` for anything else, and for what is nested deeper than ``depth``.
+    """
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise InvalidJob(Reason.NOT_UTF8, f"the body is not UTF-8: {error}") from None
     # More brackets than levels allowed may still be flat, fewer cannot be too deep.
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-        raise InvalidJob(Reason.TOO_DEEP, f"the body is nested deeper than {MAX_DEPTH} levels")
+    if text.count("[") + text.count("{") > depth and _depth(text) > depth:
+        raise InvalidJob(Reason.TOO_DEEP, f"the body is nested deeper than {depth} levels")
     try:
         document = _from_json(text)
     except ValueError as error:
         raise InvalidJob(Reason.NOT_JSON, f"the body is not JSON: {error}") from None
     if _SURROGATE.search(text) is not None and _bytes_of(_to_text(document)) == 0:
         raise InvalidJob(Reason.NOT_UTF8, "the body escapes half a character (a lone surrogate)")
-    if not isinstance(document, dict):
-        raise InvalidJob(
-            Reason.NOT_AN_OBJECT,
-            f"the body is a JSON object of named arguments, not {type(document).__name__}",
-        )
     return document
 
 

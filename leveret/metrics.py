@@ -9,6 +9,8 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = [
+    "HTTP_DURATION",
+    "HTTP_REQUESTS",
     "JOBS",
     "JOBS_IN_PROGRESS",
     "JOB_DURATION",
@@ -113,4 +115,13 @@ RELAY_BATCH = Histogram(
     "Time from reading a batch of an outbox to its commit, confirms included.",
     ["database"],
     buckets=_DURATION_BUCKETS,
+HTTP_REQUESTS = Counter(
+    "leveret_http_requests",
+    "Requests that the HTTP API has answered.",
+    ["method", "route", "status"],
+)
+HTTP_DURATION = Histogram(
+    "leveret_http_request_duration_seconds",
+    "Time from a request's headers to the end of its answer.",
+    ["method", "route"],
 )

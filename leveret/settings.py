@@ -134,6 +134,9 @@ class Settings:
     http_port: int = _setting(
         _between(0, 65535), 0, "the port of /livez, /readyz and /metrics; 0 for none"
     )
+    http_trusted_proxies: tuple[str, ...] = _setting(
+        _words, (), "addresses of proxies whose X-Forwarded-For the API believes"
+    )
     log_level: str = _setting(
         _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error"
     )

@@ -1,0 +1,267 @@
+"""Accepting jobs: the ledger's row and the outbox's row in one transaction.
+
+When it has committed, the job is kept (a relay will publish it, whatever becomes of this process)
+and ``GET /v1/jobs/{id}`` finds it. The row is what the recorder would write for the job itself, as
+the oldest news of it: whatever the ledger hears later is newer.
+
+**Sending again.** An id names one job: the same job under the same id is accepted and not published
+a second time, another job under it is refused. A request with an ``Idempotency-Key`` is answered
+with what was answered the first time; the row that remembers it is inserted first, so that a second
+request with the key waits for the first one's transaction, and then sees its answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sqlalchemy import select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Connection
+
+from leveret.ledger import State
+from leveret.message import format_time
+from leveret.store import audit_log
+from leveret.store.identity import resolve_times
+from leveret.store.schema import IdempotentRequest, JobRow, OutboxRow
+from services.api.catalogue import Prepared
+from services.api.context import Caller
+from services.api.models import Accepted
+from services.api.problem import Fault, Kind, Problem
+
+__all__ = ["Again", "Answer", "accept"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Again:
+    """How a request is known again."""
+
+    key: str
+    #: Of the request: another one with the same key is refused.
+    digest: bytes
+
+    @classmethod
+    def of(cls, key: str | None, path: str, document: Any) -> Again | None:
+        """Return it for a request, or None when it brings no key."""
+        if key is None:
+            return None
+        text = json.dumps([path, document], sort_keys=True)
+        return cls(key=key, digest=hashlib.sha256(text.encode()).digest())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What was accepted, and whether that is said again."""
+
+    jobs: list[Accepted]
+    replayed: bool = False
+
+
+def accept(
+    connection: Connection,
+    wanted: Sequence[Prepared],
+    *,
+    caller: Caller,
+    again: Again | None,
+    partitions: Collection[date],
+    pointers: Sequence[str],
+) -> Answer:
+    """Write jobs into the ledger and the outbox, all or none; in the caller's transaction.
+
+    Raises a `Problem` when an id or a key stands for something else already. ``pointers`` say where
+    in the request each job is.
+    """
+    now = datetime.now(UTC)
+    answer = [_accepted(job) for job in wanted]
+    if again is not None:
+        before = _answered(connection, caller, again, answer)
+        if before is not None:
+            return Answer(jobs=before, replayed=True)
+    times = resolve_times(
+        connection, [job.job.id for job in wanted], now=now, partitions=partitions
+    )
+    # In one order, so that two batches with the same ids do not wait for each other in a circle.
+    rows = sorted((_row(job, times[job.job.id], now) for job in wanted), key=lambda r: r["id"])
+    inserted = set(
+        connection.execute(
+            insert(JobRow).on_conflict_do_nothing().returning(JobRow.id), rows
+        ).scalars()
+    )
+    fresh = [job for job in wanted if job.job.id in inserted]
+    if len(fresh) < len(wanted):
+        answer = _with_those_there(connection, wanted, inserted, times, pointers)
+        if again is not None:
+            _remember(connection, caller, again, answer)
+    if fresh:
+        connection.execute(insert(OutboxRow), [_outbox_row(job) for job in fresh])
+    audit_log.record(
+        connection,
+        who=caller.who,
+        action="job.publish",
+        target=wanted[0].job.id,
+        detail={"jobs": len(wanted), "actors": sorted({job.job.actor for job in wanted})[:10]},
+        address=caller.address,
+    )
+    return Answer(jobs=answer)
+
+
+def _accepted(job: Prepared) -> Accepted:
+    return Accepted(
+        id=job.job.id,
+        state=job.state,
+        actor=job.job.actor,
+        queue=job.queue,
+        due_at=job.job.due_at,
+    )
+
+
+def _row(job: Prepared, created_at: datetime, now: datetime) -> dict[str, Any]:
+    return {
+        "id": job.job.id,
+        "created_at": created_at,
+        "actor": job.job.actor,
+        "queue": job.queue,
+        "routing_key": job.job.key,
+        "content_type": "application/json",
+        "body": job.body,
+        "headers": job.headers,
+        "properties": job.properties,
+        "priority": job.job.priority,
+        "correlation_id": job.job.correlation_id,
+        "app_id": job.job.app_id,
+        "idempotency_key": job.job.idempotency_key,
+        "traceparent": job.job.traceparent,
+        "expires_at": job.job.expires_at,
+        "published_at": now,
+        "state": job.state,
+        "due_at": job.job.due_at,
+    }
+
+
+def _outbox_row(prepared: Prepared) -> dict[str, Any]:
+    job = prepared.job
+    options = {
+        "priority": job.priority,
+        "correlation_id": job.correlation_id,
+        "app_id": job.app_id,
+        "max_retries": job.max_retries,
+        "expires_at": None if job.expires_at is None else format_time(job.expires_at),
+        "idempotency_key": job.idempotency_key,
+        "once": job.once or None,
+        "traceparent": job.traceparent,
+        "tracestate": job.tracestate,
+    }
+    return {
+        "job_id": job.id,
+        "actor": job.actor,
+        "queue": job.queue,
+        "body": prepared.body,
+        "options": {name: value for name, value in options.items() if value is not None},
+        "due_at": job.due_at,
+    }
+
+
+def _with_those_there(
+    connection: Connection,
+    wanted: Sequence[Prepared],
+    inserted: Collection[str],
+    times: Mapping[str, datetime],
+    pointers: Sequence[str],
+) -> list[Accepted]:
+    """Say of the jobs that were there before how they stand; refuse those that are others."""
+    keys = [(job.job.id, times[job.job.id]) for job in wanted if job.job.id not in inserted]
+    found = {
+        row.id: row
+        for row in connection.execute(
+            select(
+                JobRow.id, JobRow.state, JobRow.actor, JobRow.queue, JobRow.body, JobRow.due_at
+            ).where(tuple_(JobRow.id, JobRow.created_at).in_(keys))
+        )
+    }
+    answer, faults = [], []
+    for job, pointer in zip(wanted, pointers, strict=True):
+        row = found.get(job.job.id)
+        if row is None:
+            answer.append(_accepted(job))
+            continue
+        # What is not known yet of a job that others have published cannot be compared.
+        if row.actor not in (None, job.job.actor) or row.body not in (None, job.body):
+            faults.append(
+                Fault(
+                    pointer=f"{pointer}/id",
+                    reason="id-taken",
+                    detail=f"another job has the id {job.job.id!r}",
+                )
+            )
+        answer.append(
+            Accepted(
+                id=job.job.id,
+                state=State(row.state),
+                actor=row.actor or job.job.actor,
+                queue=row.queue or job.queue,
+                due_at=row.due_at,
+                existed=True,
+            )
+        )
+    if faults:
+        raise Problem(Kind.CONFLICT, faults[0].detail, errors=faults)
+    return answer
+
+
+# ------------------------------------------------------------------------------------ sending again
+
+
+def _answered(
+    connection: Connection, caller: Caller, again: Again, answer: Sequence[Accepted]
+) -> list[Accepted] | None:
+    """Remember the answer, or return the one that is remembered."""
+    mine = connection.execute(
+        insert(IdempotentRequest)
+        .values(
+            api_key=caller.key.id,
+            key=again.key,
+            digest=again.digest,
+            status=202,
+            answer=_dump(answer),
+        )
+        .on_conflict_do_nothing()
+        .returning(IdempotentRequest.key)
+    ).first()
+    if mine is not None:
+        return None
+    row = connection.execute(
+        select(IdempotentRequest.digest, IdempotentRequest.answer).where(
+            IdempotentRequest.api_key == caller.key.id, IdempotentRequest.key == again.key
+        )
+    ).one()
+    if row.digest != again.digest:
+        raise Problem(
+            Kind.KEY_REUSED,
+            f"the Idempotency-Key {again.key!r} came with another request before; use a new one",
+            errors=[
+                Fault(
+                    header="Idempotency-Key",
+                    reason="key-reused",
+                    detail="it stands for another request",
+                )
+            ],
+        )
+    return [Accepted.model_validate(job) for job in json.loads(row.answer)]
+
+
+def _remember(
+    connection: Connection, caller: Caller, again: Again, answer: Sequence[Accepted]
+) -> None:
+    connection.execute(
+        update(IdempotentRequest)
+        .where(IdempotentRequest.api_key == caller.key.id, IdempotentRequest.key == again.key)
+        .values(answer=_dump(answer))
+    )
+
+
+def _dump(answer: Sequence[Accepted]) -> bytes:
+    return json.dumps([job.model_dump(mode="json") for job in answer]).encode()

@@ -1,0 +1,21 @@
+"""The endpoints, a module for each resource."""
+
+from services.api.routes import (
+    actors,
+    audit_log,
+    dead_letters,
+    health,
+    jobs,
+    keys,
+    queues,
+    replays,
+    workers,
+)
+
+__all__ = ["ROUTERS", "health"]
+
+#: Everything below ``/v1``.
+ROUTERS = tuple(
+    module.router
+    for module in (jobs, dead_letters, replays, queues, workers, actors, keys, audit_log)
+)
