@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pika
 from sqlalchemy import insert, select, text
 
+from leveret.deadletters import Replay, ReplayState, get_replay
 from leveret.message import encode_arguments, job_time, new_id
 from leveret.store import engine as make_engine
 from leveret.store import partition
 from leveret.store.migrate import upgrade
 from leveret.store.schema import DeadLetter, DeadLetterGroup, JobRow, OutboxRow
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,3 +186,16 @@ def job(connection: Connection, job_id: str) -> Any:
     """Return the row of a job, without the times that may be infinite."""
     columns = [column for column in JobRow.__table__.columns if column.name != "event_at"]
     return connection.execute(select(*columns).where(JobRow.id == job_id)).one()
+
+
+def wait_done(engine: Engine, replay_id: int, timeout: float = 60.0) -> Replay:
+    """Wait until a replay is no longer running; return it."""
+
+    def done() -> Replay | None:
+        with engine.connect() as connection:
+            found = get_replay(connection, replay_id)
+        return None if found is None or found.state is ReplayState.RUNNING else found
+
+    found = wait_until(done, timeout=timeout, what=f"replay {replay_id} has come to its end")
+    assert found is not None
+    return found
