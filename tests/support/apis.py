@@ -1,0 +1,134 @@
+"""The HTTP API for tests: in a thread of this process, or as a process that can be killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+import uvicorn
+
+from compose.native import ports
+from leveret.settings import Settings
+from leveret.store import api_keys, engine
+from services.api import create_app
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Engine
+
+ROOT = Path(__file__).parents[2]
+ACTORS = "tests.support.apijobs"
+
+
+class Api:
+    """The API on a port of its own in this process, and what a test asks of it."""
+
+    def __init__(self, database: str, **settings: Any) -> None:
+        self.settings = Settings(
+            database_url=database, **{"actors": (ACTORS,), "queues": Settings().queues, **settings}
+        )
+        self.app = create_app(self.settings)
+        self.engine: Engine = engine(database, pool_size=2)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self.app, host=ports.HOST, port=0, http="h11", log_config=None, access_log=False
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, name="api", daemon=True)
+        self._thread.start()
+        wait_until(lambda: self._server.started, timeout=30, what="the API listens")
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://{ports.HOST}:{port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.should_exit = True
+        self._thread.join(30)
+        self.engine.dispose()
+
+    def key(self, *scopes: str, **options: Any) -> str:
+        """Make a key and return the whole of it."""
+        with self.engine.begin() as connection:
+            return api_keys.create(
+                connection, name="test", scopes=scopes, created_by="test", **options
+            )[1]
+
+    def client(self, *scopes: str, token: str | None = None, **options: Any) -> httpx.Client:
+        """Return a client with a key of these scopes, or without one."""
+        token = token or (self.key(*scopes) if scopes else None)
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, **options)
+
+
+class ApiProcess:
+    """``python -m services.api`` of one test."""
+
+    def __init__(
+        self,
+        database: str,
+        folder: Path,
+        *,
+        actors: Sequence[str] = (ACTORS,),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = ports.choose()
+        self.url = f"http://{ports.HOST}:{self.port}"
+        self._log = folder / f"api-{self.port}.log"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("LEVERET_")}
+        with self._log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.api"],
+                cwd=ROOT,
+                env={
+                    **kept,
+                    "LEVERET_DATABASE_URL": database,
+                    "LEVERET_ACTORS": ",".join(actors),
+                    "LEVERET_HTTP_HOST": ports.HOST,
+                    "LEVERET_HTTP_PORT": str(self.port),
+                    "LEVERET_LOG_FORMAT": "json",
+                    **(variables or {}),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return self._log.read_text(errors="replace")
+
+    def wait_up(self, path: str = "/livez", timeout: float = 60.0) -> Self:
+        """Return when a page answers 200."""
+
+        def up() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the API has ended with {self.process.returncode}:\n{self.log}")
+            try:
+                return httpx.get(self.url + path, timeout=10).status_code == httpx.codes.OK
+            except httpx.TransportError:
+                return False
+
+        wait_until(up, timeout=timeout, every=0.1, what=f"the API answers {path}")
+        return self
