@@ -115,6 +115,7 @@ RELAY_BATCH = Histogram(
     "Time from reading a batch of an outbox to its commit, confirms included.",
     ["database"],
     buckets=_DURATION_BUCKETS,
+)
 HTTP_REQUESTS = Counter(
     "leveret_http_requests",
     "Requests that the HTTP API has answered.",
