@@ -21,9 +21,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leveret import metrics
-from leveret.errors import ConfigurationError, ManagementError
+from leveret.errors import ConfigurationError, ManagementError, ReplayRefused
+from leveret.ledger.query import InvalidCursor
 from services.api.context import Caller, Context
-from services.api.problem import Kind, Problem, response
+from services.api.problem import Fault, Kind, Problem, response
 
 __all__ = ["Edge", "problem_of"]
 
@@ -150,6 +151,12 @@ def problem_of(error: BaseException) -> Problem:
     match error:
         case Problem():
             found = error
+        case InvalidCursor():
+            fault = Fault(parameter="cursor", reason="bad-cursor", detail=str(error))
+            found = Problem(Kind.INVALID, str(error), errors=[fault])
+        case ReplayRefused():
+            fault = Fault(reason=error.reason, detail=str(error))
+            found = Problem(_REFUSALS.get(error.reason, Kind.INVALID), str(error), errors=[fault])
         case ManagementError():
             found = _unavailable("RabbitMQ's management API does not answer; ask again")
         case ConfigurationError():
@@ -166,6 +173,15 @@ def problem_of(error: BaseException) -> Problem:
                 "the server has failed at this request; its log says more under request_id",
             )
     return found
+
+
+#: Why dead letters are not replayed or discarded, where it is not the request that is wrong.
+_REFUSALS = {
+    "nothing-matches": Kind.CONFLICT,
+    "not-running": Kind.CONFLICT,
+    "unknown-replay": Kind.NOT_FOUND,
+    "edits-are-off": Kind.NOT_ALLOWED,
+}
 
 
 def _is_unmigrated(error: BaseException) -> bool:

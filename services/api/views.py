@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from leveret.deadletters import LetterState, ReplayState, Selection
-from leveret.deadletters.query import Group, Letter, ReplayLine, Results
+from leveret.deadletters import LetterState, ReplayState, Results, Selection
+from leveret.deadletters import Replay as ReplayLine
+from leveret.deadletters.query import Letter
 from leveret.errors import InvalidJob
 from leveret.ledger import State
 from leveret.ledger.query import JobDetail
@@ -120,6 +121,9 @@ class Job(JobLine):
     app_id: str | None
     traceparent: str | None
     result: Any = Field(default=None, description="What the actor returned.")
+    result_ref: str | None = Field(
+        description="Where a large result is, below the workers' LEVERET_RESULT_STORE."
+    )
     result_lost: str | None = Field(description="Why the result was not kept.")
 
     @classmethod
@@ -137,6 +141,7 @@ class Job(JobLine):
             app_id=found.app_id,
             traceparent=found.traceparent,
             result=result,
+            result_ref=found.result_ref,
             result_lost=found.result_lost,
         )
 
@@ -449,23 +454,3 @@ def _writable(value: Any) -> Any:
         case list():
             return [_writable(part) for part in value]
     return value
-
-
-def group_at(fingerprint: str, last_at: datetime, open_: int) -> Group:
-    """Return a group as far as a cursor knows it."""
-    return Group(
-        fingerprint=fingerprint,
-        last_at=last_at,
-        open=open_,
-        actor=None,
-        reason="",
-        error_type=None,
-        error=None,
-        traceback=None,
-        first_at=last_at,
-        total=0,
-        replayed=0,
-        discarded=0,
-        superseded=0,
-        died_again=0,
-    )

@@ -15,7 +15,6 @@ from leveret.ledger import query
 from leveret.store.api_keys import Scope
 from services.api.catalogue import Prepared
 from services.api.context import Caller, Context, Shared, caller_of
-from services.api.cursor import bad_cursor
 from services.api.models import Accepted, AcceptedBatch, Batch, NewJob, Word
 from services.api.problem import Fault, Kind, Problem, answers
 from services.api.publishing import Again, Answer, accept
@@ -124,10 +123,7 @@ async def list_jobs(wanted: Annotated[JobQuery, Query()], context: Shared) -> Jo
         idempotency_key=wanted.idempotency_key,
         q=wanted.q,
     )
-    try:
-        page = await context.run(query.jobs, which, limit=wanted.limit, after=wanted.cursor)
-    except query.InvalidCursor:
-        raise bad_cursor() from None
+    page = await context.run(query.jobs, which, limit=wanted.limit, after=wanted.cursor)
     return JobPage(jobs=[JobLine.model_validate(job) for job in page.items], next=page.next)
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from sqlalchemy.engine import Connection
 
 from leveret import deadletters
 from leveret.deadletters import query
 from leveret.errors import ReplayRefused
 from leveret.store.api_keys import Scope
-from services.api import cursor
 from services.api.context import Caller, Shared, caller_of
 from services.api.problem import Kind, Problem, answers
 from services.api.route import ScopedRoute, needs
-from services.api.routes.dead_letters import refusal, require_choice
+from services.api.routes.dead_letters import require_choice
 from services.api.views import MAX_PAGE, NewReplay, Replay, ReplayPage
 
 __all__ = ["router"]
@@ -67,7 +65,7 @@ async def create_replay(
             address=caller.address,
             detail={"why": error.reason},
         )
-        raise refusal(error) from None
+        raise
     response.headers["Location"] = f"/v1/replays/{found.id}"
     return Replay.of(found)
 
@@ -76,21 +74,11 @@ async def create_replay(
 async def list_replays(
     context: Shared,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-    cursor_: Annotated[str | None, Query(alias="cursor", max_length=2000)] = None,
+    cursor: Annotated[str | None, Query(max_length=2000)] = None,
 ) -> ReplayPage:
     """List the replays, the latest first."""
-    after = None if cursor_ is None else cursor.read(cursor_, int)[0]
-    statement = query.page_of_replays(limit=limit + 1, after=after)
-
-    def read(connection: Connection) -> list[query.ReplayLine]:
-        return [query.read_replay(row) for row in connection.execute(statement)]
-
-    found = await context.run(read)
-    shown = found[:limit]
-    return ReplayPage(
-        replays=[Replay.of(replay) for replay in shown],
-        next=cursor.write(shown[-1].id) if len(found) > len(shown) else None,
-    )
+    page = await context.run(query.replays, limit=limit, after=cursor)
+    return ReplayPage(replays=[Replay.of(replay) for replay in page.items], next=page.next)
 
 
 @router.get(
@@ -104,7 +92,7 @@ async def show_replay(replay_id: ReplayId, context: Shared) -> Replay:
     found = await context.run(deadletters.get_replay, replay_id)
     if found is None:
         raise Problem(Kind.NOT_FOUND, f"there is no replay {replay_id}")
-    return Replay.of(found, await context.run_long(deadletters.results, replay_id))
+    return Replay.of(found, await context.run_long(query.results, replay_id))
 
 
 @router.post(
@@ -115,10 +103,7 @@ async def show_replay(replay_id: ReplayId, context: Shared) -> Replay:
 )
 async def cancel_replay(replay_id: ReplayId, context: Shared, caller: Who) -> Replay:
     """Stop a replay: the dead letters that it has not come to are open again."""
-    try:
-        found = await context.run_long(
-            deadletters.cancel_replay, replay_id, by=caller.who, address=caller.address
-        )
-    except ReplayRefused as error:
-        raise refusal(error) from None
+    found = await context.run_long(
+        deadletters.cancel_replay, replay_id, by=caller.who, address=caller.address
+    )
     return Replay.of(found)
