@@ -29,6 +29,7 @@ GOOD = {
     "LEVERET_EDITED_REPLAY": ("True", True),
     "LEVERET_HTTP_HOST": ("0.0.0.0", "0.0.0.0"),
     "LEVERET_HTTP_PORT": ("8080", 8080),
+    "LEVERET_HTTP_TRUSTED_PROXIES": ("10.0.0.1, 10.0.0.2", ("10.0.0.1", "10.0.0.2")),
     "LEVERET_LOG_LEVEL": ("WARNING", "warning"),
     "LEVERET_LOG_FORMAT": ("json", "json"),
 }
