@@ -60,7 +60,7 @@ def remembered(file: Path, names: Iterable[str]) -> dict[str, int]:
         if port is None or not is_free(port):
             port = choose([*ports.values(), *known.values()])
         ports[name] = port
-    file.write_text(json.dumps(ports, indent=1) + "\n", encoding="utf-8")
+    file.write_text(json.dumps({**known, **ports}, indent=1) + "\n", encoding="utf-8")
     return ports
 
 
