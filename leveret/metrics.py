@@ -9,6 +9,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = [
+    "DEAD_LETTERS_OPEN",
     "HTTP_DURATION",
     "HTTP_REQUESTS",
     "JOBS",
@@ -86,6 +87,10 @@ LEDGER_BATCH_SECONDS = Histogram(
 LEDGER_REJECTS = Counter(
     "leveret_ledger_rejects",
     "Messages that the recorder could not understand and has set aside.",
+)
+DEAD_LETTERS_OPEN = Gauge(
+    "leveret_dead_letters_open",
+    "Dead letters that nobody has replayed or discarded, as the recorder last counted them.",
 )
 OUTBOX_PENDING = Gauge(
     "leveret_outbox_pending",

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from leveret import names
-from leveret.ledger.event import Beat, DeadLetterEvent, Malformed, Message
+from leveret.ledger.event import Beat, DeadLetterEvent, JobEvent, Malformed, Message
 from leveret.ledger.fold import JobChange, fold
 from leveret.ledger.letter import read_dead_letter
 from leveret.ledger.record import read_records
@@ -56,6 +56,11 @@ class Batch:
         except Exception as error:  # noqa: BLE001 - one message must never stop the ledger
             self.reject(message, f"it cannot be read: {error!r}")
 
+    def add_event(self, event: JobEvent) -> None:
+        """Take in an event that no message told."""
+        self.counts[event.kind] += 1
+        fold(self.jobs, event)
+
     def reject(self, message: Message, error: str) -> None:
         """Set a message aside."""
         self.counts["reject"] += 1
@@ -85,8 +90,7 @@ class Batch:
                 if known is None or event.at > known.at:
                     self.beats[event.worker] = event
             else:
-                self.counts[event.kind] += 1
-                fold(self.jobs, event)
+                self.add_event(event)
 
     def _add_letter(self, message: Message, received_at: float) -> None:
         letter, event = read_dead_letter(message, received_at=received_at)

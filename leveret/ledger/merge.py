@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from hashlib import sha256
 
 from leveret.ledger.event import LONG_AGO, AttemptEvent, DeadLetterEvent
 from leveret.ledger.fold import JobChange
@@ -119,11 +120,15 @@ def _values(columns: _Columns) -> str:
 
 
 class Stage:
-    """A temporary table that rows are copied into; a time is a number of seconds in it."""
+    """A temporary table that rows are copied into; a time is a number of seconds in it.
 
-    def __init__(self, name: str, columns: _Columns) -> None:
-        self.name = name
+    It is named for its columns: on the same connection of PgBouncer, another release may have made
+    one with others.
+    """
+
+    def __init__(self, what: str, columns: _Columns) -> None:
         types = ", ".join(f"{c} {'float8' if kind == 'time' else kind}" for c, kind in columns)
+        self.name = name = f"leveret_{what}_{sha256(types.encode()).hexdigest()[:8]}"
         #: Makes the table, unless this connection has it; commits empty it.
         self.create = (
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({types}) ON COMMIT DELETE ROWS;"
@@ -131,11 +136,9 @@ class Stage:
         self.copy = f"COPY {name} ({_named(columns)}) FROM STDIN"
 
 
-# Named for the columns that this release knows: another one, on the same connection of PgBouncer,
-# may have others.
-JOBS = Stage("leveret_jobs_1", _JOB)
-ATTEMPTS = Stage("leveret_attempts_1", _ATTEMPT)
-LETTERS = Stage("leveret_letters_1", _LETTER)
+JOBS = Stage("jobs", _JOB)
+ATTEMPTS = Stage("attempts", _ATTEMPT)
+LETTERS = Stage("letters", _LETTER)
 
 _NEWER = (
     "(excluded.run, excluded.settled, excluded.attempt, excluded.event_at, excluded.kind)"

@@ -94,9 +94,9 @@ class Writer:
         """Tell whether to try again at once; raises `BadData` when that is hopeless."""
         if isinstance(cause, errors.DeadlockDetected | errors.SerializationFailure):
             return True
-        if isinstance(cause, errors.CheckViolation) and "no partition" in str(cause):
-            self._partitions_due = 0.0
-            return number < 2
+        if isinstance(cause, errors.CheckViolation) and "no partition" in str(cause) and not number:
+            self._partitions_due = 0.0  # it was there, and retention has dropped it
+            return True
         if isinstance(cause, _BAD_DATA):
             raise BadData(str(cause).strip()) from cause
         return False

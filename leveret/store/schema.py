@@ -214,6 +214,7 @@ class Attempt(Base):
 
     __table_args__ = (
         PrimaryKeyConstraint("job_id", "created_at", "run", "attempt", "started_at"),
+        Index(None, "worker", postgresql_where=text("outcome = 'running'")),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
 

@@ -11,15 +11,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 import psycopg
 import structlog
+from sqlalchemy import text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from leveret import metrics, names
 from leveret.amqp import IOThread
 from leveret.amqp.connection import thread_name
+from leveret.ledger.abandon import SILENCE, Abandonments
 from leveret.ledger.batch import Batch
 from leveret.ledger.writer import BadData, Writer
 from services.recorder.intake import Arrival, Intake
@@ -28,25 +31,46 @@ __all__ = ["Recorder"]
 
 log = structlog.get_logger("leveret.recorder")
 
-#: Messages in one transaction, at most.
+#: Messages in one transaction, at most; a message with records may have hundreds of them.
 _MAX_BATCH = 4_000
-_MAX_BATCH_BYTES = 32 * 1024 * 1024
-#: A batch of so many messages is worth waiting for.
+_MAX_BATCH_BYTES = 2 * 1024 * 1024
+#: After a batch of so many messages, more are waited for.
 _FULL_ENOUGH = 200
-#: How long after a large batch the next one is waited for.
 _LINGER_SECONDS = 0.05
 _IDLE_SECONDS = 0.5
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
 _IO_SILENCE_SECONDS = 15.0
+#: How often the broker is asked what the ledger's queue holds.
+_LOOK_SECONDS = 1.0
+#: An answer of the broker counts for so long.
+_LOOK_VALID_SECONDS = 5.0
+#: What has waited for longer means that the ledger is behind.
+_BEHIND_SECONDS = 2.0
+_GAUGE_SECONDS = 10.0
+
+_OPEN_LETTERS = text("SELECT COALESCE(sum(open), 0) FROM dead_letter_groups")
 
 
 class Recorder:
-    """Records until it is told to stop. `run` is for one thread; the rest may be used from any."""
+    """Records until it is told to stop. `run` is for one thread; the rest may be used from any.
 
-    def __init__(self, url: str, engine: Engine, *, queues: Sequence[str], name: str) -> None:
+    ``silence`` is how long a worker may say nothing until it counts as gone.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        engine: Engine,
+        *,
+        queues: Sequence[str],
+        name: str,
+        silence: timedelta = SILENCE,
+    ) -> None:
         self._engine = engine
         self._writer = Writer(engine)
+        self._abandonments = Abandonments(silence)
+        self._silence = silence.total_seconds()
         self._io = IOThread(thread_name("recorder"))
         self._intake = Intake(
             self._io,
@@ -57,6 +81,11 @@ class Recorder:
         self._stopping = False
         self._database_is_there = True
         self._held: Sequence[Arrival] = ()
+        now = time.monotonic()
+        # When the ledger was last known not to be up to date, and when the broker last said it is.
+        self._behind_at = now
+        self._empty_at = 0.0
+        self._next_look = self._next_sweep = self._next_gauge = 0.0
         metrics.LEDGER_LAG.set_function(self.lag)
 
     def stop(self) -> None:
@@ -77,8 +106,9 @@ class Recorder:
                     if self._record(arrivals):
                         self._intake.ack(arrivals)
                         self._held = ()
-                    if len(arrivals) >= _FULL_ENOUGH and self._intake.waiting < _FULL_ENOUGH:
-                        time.sleep(_LINGER_SECONDS)
+                self._keep_house()
+                if len(arrivals) >= _FULL_ENOUGH and self._intake.waiting < _FULL_ENOUGH:
+                    time.sleep(_LINGER_SECONDS)
         finally:
             self._intake.close()
             self._io.stop()
@@ -86,21 +116,37 @@ class Recorder:
     # ------------------------------------------------------------------------------------ writing
 
     def _record(self, arrivals: Sequence[Arrival]) -> bool:
-        """Write messages, however long it takes; tell whether they are written."""
-        batch = _read(arrivals)
+        """Write messages; tell whether they are written, which they are unless it is to stop."""
+        batch = Batch()
+        for arrival in arrivals:
+            batch.add(arrival.message, arrival.received_at)
+        try:
+            return self._write(batch)
+        except BadData as error:
+            why = str(error)
+        # Write what can be written, and set the rest aside.
+        if len(arrivals) > 1:
+            half = len(arrivals) // 2
+            return self._record(arrivals[:half]) and self._record(arrivals[half:])
+        message = arrivals[0].message
+        log.error("ledger.rejected", queue=message.queue, error=why[:500])
+        batch = Batch()
+        batch.reject(message, f"the database cannot store it: {why}")
+        return self._write(batch)
+
+    def _write(self, batch: Batch) -> bool:
+        """Write a batch, however long it takes; tell whether it is written."""
         delay = _FIRST_DELAY
         lost_at: float | None = None
         while True:
             begin = time.perf_counter()
             try:
                 self._writer.write(batch, again=lost_at is not None)
-            except BadData as error:
-                return self._isolate(arrivals, str(error))
             except (psycopg.Error, SQLAlchemyError) as error:
                 self._database_is_there = False
                 if lost_at is None:
                     lost_at = time.monotonic()
-                    log.warning("ledger.database_away", error=_one_line(error), held=len(arrivals))
+                    log.warning("ledger.database_away", error=_one_line(error))
                 if self._stopping:
                     return False
                 self._engine.dispose()
@@ -116,18 +162,54 @@ class Recorder:
             metrics.LEDGER_REJECTS.inc(len(batch.rejects))
             return True
 
-    def _isolate(self, arrivals: Sequence[Arrival], why: str) -> bool:
-        """Write what can be written of a batch, and set the rest aside."""
-        if len(arrivals) > 1:
-            half = len(arrivals) // 2
-            return self._record(arrivals[:half]) and self._record(arrivals[half:])
-        message = arrivals[0].message
-        log.error("ledger.rejected", queue=message.queue, error=why[:500])
-        batch = Batch()
-        batch.reject(message, f"the database cannot store it: {why}")
-        self._writer.write(batch)
-        metrics.LEDGER_REJECTS.inc()
-        return True
+    # ------------------------------------------------------------------------------- housekeeping
+
+    def _keep_house(self) -> None:
+        """Do what is due beside recording; what fails is done the next time."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            self._intake.count(names.LEDGER, self._counted)
+        if not self._is_up_to_date(now):
+            self._behind_at = now
+        try:
+            if now - self._behind_at >= self._silence and now >= self._next_sweep:
+                self._next_sweep = now + self._silence / 3
+                self._abandon()
+            if now >= self._next_gauge:
+                self._next_gauge = now + _GAUGE_SECONDS
+                with self._engine.connect() as connection:
+                    metrics.DEAD_LETTERS_OPEN.set(connection.scalar(_OPEN_LETTERS) or 0)
+        except (psycopg.Error, SQLAlchemyError) as error:
+            log.debug("ledger.housekeeping_failed", error=_one_line(error))
+
+    def _counted(self, messages: int) -> None:
+        """Take note of how many messages the broker has for nobody yet; on the IO thread."""
+        if not messages:
+            self._empty_at = time.monotonic()
+
+    def _is_up_to_date(self, now: float) -> bool:
+        """Tell whether all that was told until a moment ago is written.
+
+        The queue has nothing that nobody holds, and what is held here is fresh. What another
+        recorder holds it writes itself; one that cannot loses its connection in the end.
+        """
+        oldest = self._intake.oldest
+        return (
+            self._intake.is_ready
+            and now - self._empty_at < _LOOK_VALID_SECONDS
+            and (oldest is None or time.time() - oldest.received_at < _BEHIND_SECONDS)
+        )
+
+    def _abandon(self) -> None:
+        with self._engine.begin() as connection:
+            events = self._abandonments.find(connection)
+        if events:
+            batch = Batch()
+            for event in events:
+                batch.add_event(event)
+            self._writer.write(batch)
+            log.warning("ledger.abandoned", runs=len(events), such_as=events[0].id)
 
     # ------------------------------------------------------------------------------------- health
 
@@ -156,13 +238,6 @@ class Recorder:
         if not self._io.is_alive or silence > _IO_SILENCE_SECONDS:
             return [f"the IO thread has been silent for {silence:.0f} s"]
         return []
-
-
-def _read(arrivals: Sequence[Arrival]) -> Batch:
-    batch = Batch()
-    for arrival in arrivals:
-        batch.add(arrival.message, arrival.received_at)
-    return batch
 
 
 def _one_line(error: Exception) -> str:

@@ -51,6 +51,13 @@ def upgrade() -> None:
         ),
         postgresql_partition_by="RANGE (created_at)",
     )
+    op.create_index(
+        op.f("attempts_worker_idx"),
+        "attempts",
+        ["worker"],
+        unique=False,
+        postgresql_where=sa.text("outcome = 'running'"),
+    )
     op.create_table(
         "audit_log",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
