@@ -51,7 +51,6 @@ __all__ = [
     "new_id",
     "plain",
     "read_json",
-    "republished",
 ]
 
 #: The largest body of a job. Larger things belong into a storage, and their address into the job.
@@ -263,29 +262,6 @@ BROKER_HEADERS = frozenset(
         "BCC",
     }
 )
-
-
-def republished(properties: pika.BasicProperties) -> pika.BasicProperties:
-    """Return the properties under which a message is published again, persistent, by another user.
-
-    Without what the broker added, and without ``expiration``, ``user_id`` and ``cluster_id``.
-    """
-    headers = properties.headers
-    if headers is not None:
-        headers = {name: value for name, value in headers.items() if name not in BROKER_HEADERS}
-    return pika.BasicProperties(
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        headers=headers,
-        delivery_mode=PERSISTENT,
-        priority=properties.priority,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        message_id=properties.message_id,
-        timestamp=properties.timestamp,
-        type=properties.type,
-        app_id=properties.app_id,
-    )
 
 
 def _check(job: Job) -> None:

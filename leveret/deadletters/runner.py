@@ -60,7 +60,7 @@ _WAIT = text(
     " WHERE state = 'running' AND next_at > clock_timestamp()"
 )
 _PENDING = text(
-    "SELECT count(*) FROM (SELECT 1 FROM leveret_outbox WHERE hold_until <= now()"
+    "SELECT count(*) FROM (SELECT 1 FROM leveret_outbox WHERE hold_until = '-infinity'"
     " LIMIT :limit) AS pending"
 )
 _JOBS = text(

@@ -15,15 +15,23 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from leveret.deadletters import runner
+from leveret.settings import Settings
+
 __all__ = ["DUTIES", "Duty", "DutyThread"]
 
 log = structlog.get_logger("leveret.relay")
 
 #: Does one step on the database; returns the seconds until the next.
-Duty = Callable[[Engine], float]
+Duty = Callable[[Engine, Settings], float]
+
+
+def _replay(engine: Engine, settings: Settings) -> float:
+    return runner.step(engine, queues=settings.queues)
+
 
 #: What every relay that has a Leveret database does, by name.
-DUTIES: Mapping[str, Duty] = {}
+DUTIES: Mapping[str, Duty] = {"replays": _replay}
 
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 15.0
@@ -32,11 +40,20 @@ _LONGEST_DELAY = 15.0
 class DutyThread(threading.Thread):
     """Calls a duty again and again until it is told to stop."""
 
-    def __init__(self, name: str, duty: Duty, engine: Engine, *, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        name: str,
+        duty: Duty,
+        engine: Engine,
+        settings: Settings,
+        *,
+        stop: threading.Event,
+    ) -> None:
         super().__init__(name=f"duty-{name}", daemon=True)
         self._label = name
         self._duty = duty
         self._engine = engine
+        self._settings = settings
         self._stop_event = stop
 
     def run(self) -> None:
@@ -44,7 +61,7 @@ class DutyThread(threading.Thread):
         failures = 0
         while not self._stop_event.is_set():
             try:
-                seconds = self._duty(self._engine)
+                seconds = self._duty(self._engine, self._settings)
                 if failures:
                     log.warning("relay.duty_works_again", duty=self._label)
                 failures = 0

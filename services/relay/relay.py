@@ -73,7 +73,7 @@ class Relay:
         duties: list[DutyThread] = []
         if self._engine is not None:
             duties = [
-                DutyThread(name, duty, self._engine, stop=self._stop)
+                DutyThread(name, duty, self._engine, self._settings, stop=self._stop)
                 for name, duty in DUTIES.items()
             ]
         log.info(

@@ -44,10 +44,10 @@ from sqlalchemy.engine import make_url
 from leveret import metrics
 from leveret.errors import InvalidJob, PublishError, PublishRejected, PublishTimeout
 from leveret.message import Reason
-from leveret.outbox.row import Held, Message, Row, message_of
-from leveret.store.engine import conninfo
+from leveret.store.engine import connect_options, conninfo
 from services.relay.carrier import Carrier, Parcel
 from services.relay.cursor import Cursor, Pace
+from services.relay.message import Held, Message, Row, message_of
 from services.relay.table import CHANNEL, Table
 
 __all__ = ["Fate", "Source", "fate_of"]
@@ -176,13 +176,8 @@ class Source(threading.Thread):
     def _connect(self, url: str, **options: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(
             conninfo(url),
-            application_name="leveret-relay",
-            connect_timeout=5,
-            prepare_threshold=None,
+            **connect_options("leveret-relay"),
             client_encoding="utf8",
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
             tcp_user_timeout=20_000,
             **options,
         )

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from leveret.outbox.row import Row
+from services.relay.message import Row
 
 __all__ = ["CHANNEL", "Table"]
 
