@@ -115,9 +115,7 @@ class Carrier:
         end = time.monotonic() + self._seconds
         for parcel in parcels:
             parcel.shipment, parcel.deadline = shipment, end
-        if not (len(parcels) == 1 and self._outbound.send_if_idle(parcels[0])):
-            posts: list[Post] = list(parcels)
-            self._io.call_soon(lambda: self._outbound.send_many(posts))
+        self.send(parcels)
         self._io.drive(lambda: shipment.done() or self._stop.is_set(), self._seconds)
         if self._outbound.pending:
             self._io.call_back()
@@ -127,6 +125,13 @@ class Carrier:
                 end = min(end, time.monotonic() + _FAREWELL_SECONDS)
             if time.monotonic() > end + 1.0:
                 break
+
+    def send(self, parcels: Sequence[Parcel]) -> None:
+        """Begin to publish; a single one at once, from this thread."""
+        if len(parcels) == 1 and self._outbound.send_if_idle(parcels[0]):
+            return
+        posts: list[Post] = list(parcels)
+        self._io.call_soon(lambda: self._outbound.send_many(posts))
 
     def close(self) -> None:
         """Disconnect."""

@@ -66,8 +66,8 @@ _RELEASED_SECONDS = 1.0
 _COUNT_SECONDS = 5.0
 _FIRST_DELAY = 0.2
 _LONGEST_DELAY = 5.0
-_LISTEN_AGAIN_SECONDS = 5.0
-_PUT_OFF = timedelta(seconds=10)
+_LISTEN_AGAIN_SECONDS = 2.0
+_PUT_OFF = timedelta(seconds=5)
 
 
 class Fate(Enum):
