@@ -14,7 +14,13 @@ def migrate(as_json: AsJson = False) -> None:
     from leveret.store import engine  # noqa: PLC0415 - the other commands need no SQLAlchemy
     from leveret.store.migrate import upgrade  # noqa: PLC0415
 
-    before, after = upgrade(engine(Settings.from_env().require_listen_url(), pool_size=1))
+    database = engine(
+        Settings.from_env().require_listen_url(), pool_size=1, application="leveret migrate"
+    )
+    try:
+        before, after = upgrade(database)
+    finally:
+        database.dispose()
     if as_json:
         print_json({"before": before, "after": after})
     elif before == after:
