@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -62,15 +63,19 @@ def test_every_revision_follows_the_one_before_with_rows_in_it(empty: Engine) ->
     with empty.begin() as connection:
         for statement in (
             "INSERT INTO jobs (id, created_at, state, actor) VALUES ('j', :now, 'dead', 'a.b')",
-            "INSERT INTO attempts (job_id, created_at, run, attempt, started_at, outcome)"
-            " VALUES ('j', :now, 0, 1, :now, 'dead')",
+            (
+                "INSERT INTO attempts (job_id, created_at, run, attempt, started_at, outcome)"
+                " VALUES ('j', :now, 0, 1, :now, 'dead')"
+            ),
             "INSERT INTO job_ids (id, created_at) VALUES ('j', :now)",
             "INSERT INTO leveret_outbox (actor, body) VALUES ('a.b', '{}')",
-            "INSERT INTO dead_letters (key, routing_key, reason, fingerprint, body, properties,"
-            " dead_at) VALUES ('k', 'bulk.a.b', 'failed', 'f', '', '', :now)",
+            (
+                "INSERT INTO dead_letters (key, routing_key, reason, fingerprint, body, properties,"
+                " dead_at) VALUES ('k', 'bulk.a.b', 'failed', 'f', '', '', :now)"
+            ),
         ):
             connection.execute(text(statement), {"now": now})
-    for before, after in zip(revisions, revisions[1:], strict=False):
+    for before, after in itertools.pairwise(revisions):
         assert migrate.upgrade(empty, after) == (before, after)
     with empty.connect() as connection:
         for table in ("jobs", "attempts", "job_ids", "leveret_outbox", "dead_letters"):
@@ -122,10 +127,10 @@ def test_a_database_of_a_newer_release_is_left_alone(empty: Engine, fresh_databa
 
 def test_a_process_refuses_an_older_database(empty: Engine) -> None:
     """Whoever needs the head says which revision it found, and what to run."""
-    with pytest.raises(ConfigurationError, match="revision none.*leveret migrate"):
+    with pytest.raises(ConfigurationError, match=r"revision none.*leveret migrate"):
         migrate.require(empty)
     migrate.upgrade(empty, "0001")
-    with pytest.raises(ConfigurationError, match="revision 0001.*leveret migrate"):
+    with pytest.raises(ConfigurationError, match=r"revision 0001.*leveret migrate"):
         migrate.require(empty)
 
 
