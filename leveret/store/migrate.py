@@ -11,8 +11,8 @@ apart is an advisory lock in a transaction of its own, so all of this works thro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,13 +21,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import errors
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from leveret.errors import ConfigurationError, LeveretError
 from leveret.store import partition
-from leveret.store.engine import engine as make_engine
+from leveret.store.exclusive import alone
 
 __all__ = ["LOCK_SECONDS", "MigrationError", "config", "current", "head", "require", "upgrade"]
 
@@ -37,8 +37,6 @@ LOCK_SECONDS = 2.0
 _PATIENCE_SECONDS = 300.0
 #: The advisory lock under which one process migrates.
 _LOCK = 0x6C65766D  # "levm"
-
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 T = TypeVar("T")
 
@@ -87,7 +85,10 @@ def upgrade(
     `MigrationError` when somebody is in the way for longer than ``patience_seconds``.
     """
     deadline = time.monotonic() + patience_seconds
-    with _alone(engine, deadline), engine.connect() as connection:
+    patience = timedelta(seconds=patience_seconds)
+    with alone(engine, _LOCK, patience=patience) as lucky, engine.connect() as connection:
+        if not lucky:
+            raise MigrationError("another process migrates the database, and does not end")
         before = _revision(connection)
         connection.rollback()
         if before is not None and before not in _known():
@@ -111,24 +112,6 @@ def upgrade(
         connection.rollback()
         _persist(connection, make_partitions, deadline)
     return before, after
-
-
-@contextmanager
-def _alone(engine: Engine, deadline: float) -> Iterator[None]:
-    """Keep other migrations out, for as long as this process and its connection live."""
-    url = engine.url.render_as_string(hide_password=False)
-    own = make_engine(url, pool_size=1, application="leveret migrate")
-    try:
-        with own.begin() as connection:
-            # This transaction does nothing for as long as the migration takes.
-            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            while not connection.scalar(_TRY_LOCK, {"key": _LOCK}):
-                if time.monotonic() > deadline:
-                    raise MigrationError("another process migrates the database and does not end")
-                time.sleep(0.05)
-            yield
-    finally:
-        own.dispose()
 
 
 def _be_brief(connection: Connection) -> None:
