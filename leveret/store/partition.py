@@ -16,7 +16,16 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-__all__ = ["AHEAD", "BEHIND", "PARTITIONED", "days", "ensure", "is_partition"]
+__all__ = [
+    "AHEAD",
+    "BEHIND",
+    "PARTITIONED",
+    "day_of",
+    "days",
+    "ensure",
+    "is_partition",
+    "name_of",
+]
 
 PARTITIONED = ("jobs", "attempts")
 #: Partitions that are made before their time.
@@ -27,6 +36,22 @@ BEHIND = timedelta(days=1)
 _LOCK = 0x6C657670  # "levp"
 
 _NAME = re.compile(r"(?:jobs|attempts)_p(\d{8})")
+
+
+def name_of(table: str, day: date) -> str:
+    """Return the name of the partition of a table for a day."""
+    return f"{table}_p{day:%Y%m%d}"
+
+
+def day_of(name: str) -> date | None:
+    """Return the day of a partition, by its name; None for other tables."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found[1], "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        return None
 
 
 def is_partition(table: str) -> bool:
@@ -42,8 +67,7 @@ def days(connection: Connection) -> set[date]:
             " WHERE i.inhparent = to_regclass('jobs') AND NOT i.inhdetachpending"
         )
     ).scalars()
-    found = (_NAME.fullmatch(name) for name in names)
-    return {datetime.strptime(m[1], "%Y%m%d").replace(tzinfo=UTC).date() for m in found if m}
+    return {day for name in names if (day := day_of(name)) is not None}
 
 
 def ensure(connection: Connection, *, now: datetime | None = None) -> set[date]:
@@ -64,7 +88,7 @@ def ensure(connection: Connection, *, now: datetime | None = None) -> set[date]:
 
 
 def _create(connection: Connection, table: str, day: date) -> None:
-    name = f"{table}_p{day:%Y%m%d}"
+    name = name_of(table, day)
     start = datetime.combine(day, time.min, UTC)
     end = start + timedelta(days=1)
     connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"))
