@@ -443,6 +443,8 @@ def _follow(engine: Engine, found: Replay, *, wait: bool, as_json: bool) -> None
     )
     console = Console(stderr=True)
     try:
+        if found.state is ReplayState.RUNNING and not as_json:
+            _say(f"replay {found.id} of {_letters(found.total)}; Ctrl-C leaves it running")
         with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as bar:
             found = _until_published(engine, found, bar)
             results = _results(engine, found.id)

@@ -4,7 +4,7 @@ The recorder stores them; `leveret.deadletters.query` reads, `leveret.deadletter
 and `leveret.deadletters.runner` publishes again what was decided.
 """
 
-from leveret.deadletters.query import Group, History, Letter, LetterLine, Replay, Results
+from leveret.deadletters.query import Group, History, Letter, LetterLine, Replay, Results, results
 from leveret.deadletters.query import replay as get_replay
 from leveret.deadletters.replay import cancel_replay, create_replay, discard
 from leveret.deadletters.selection import Selection
@@ -24,4 +24,5 @@ __all__ = [
     "create_replay",
     "discard",
     "get_replay",
+    "results",
 ]

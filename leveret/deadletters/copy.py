@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+import pika
+
 from leveret import names, wheel
 from leveret.deadletters import wire
 from leveret.message import HEADERS, PREFIX, encode_arguments
 
-__all__ = ["Copy", "Source", "Unfit", "address", "edited", "original_key", "revived"]
+__all__ = ["Copy", "Source", "Unfit", "address", "edited", "revived", "rewritten"]
 
 #: Written at a death, or counted anew.
 _OURS = frozenset(
@@ -44,8 +46,6 @@ _BROKERS = frozenset({b"x-death", b"x-delivery-count", b"x-acquired-count", b"CC
 _BROKERS_PREFIXES = (b"x-first-death-", b"x-last-death-")
 _LEFT_OUT = ("expiration", "user_id", "cluster_id")
 _TIMES = {f"{PREFIX}{name}".encode(): HEADERS[name] for name in ("due-at", "expires-at")}
-_ROUTING_KEY = f"{PREFIX}routing-key".encode()
-_UNREADABLE = f"{PREFIX}unreadable-header".encode()
 #: On the job that an edited replay has made: the one that it was made of.
 REPLAY_OF = f"{PREFIX}replay-of"
 _ENVELOPE = frozenset({"actor_name", "queue_name", "args", "kwargs", "options", "message_id"})
@@ -77,7 +77,7 @@ class Source(Protocol):
 
     @property
     def routing_key(self) -> str:
-        """Return the routing key of the dead letter."""
+        """Return the routing key that it was published with."""
 
     @property
     def body(self) -> bytes:
@@ -107,23 +107,6 @@ class Copy:
 def _headers(properties: Mapping[str, bytes]) -> list[tuple[bytes, bytes]]:
     table = properties.get("headers")
     return [] if table is None else wire.split_table(table)
-
-
-def original_key(headers: Mapping[bytes, bytes], routing_key: str) -> str:
-    """Return the routing key that a job was published with, without the digits of a delay.
-
-    The worker writes it onto its dead letters, the broker onto those that it makes itself
-    (``x-death``); what no queue wanted still has it.
-    """
-    written = wire.decode(headers.get(_ROUTING_KEY, b"V"))
-    if isinstance(written, str) and written:
-        return wheel.split_key(written)[1]
-    deaths = wire.decode(headers.get(b"x-death", b"V"))
-    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
-        keys = deaths[0].get("routing-keys")
-        if isinstance(keys, list) and keys and isinstance(keys[0], str):
-            return wheel.split_key(keys[0])[1]
-    return wheel.split_key(routing_key)[1]
 
 
 def address(
@@ -164,6 +147,17 @@ def _passed(name: bytes, encoded: bytes, now: datetime) -> bool:
     return bool(moment <= now)
 
 
+def _finished(properties: dict[str, bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Put a copy's properties together; raises `Unfit` when no worker could read them."""
+    properties["headers"] = wire.join_table(headers)
+    encoded = wire.join(properties)
+    try:
+        pika.BasicProperties().decode(encoded)
+    except Exception as error:  # noqa: BLE001 - whatever pika stumbles over
+        raise Unfit(f"its header cannot be read, and would not be again: {error!r}") from None
+    return encoded
+
+
 def _is_left(name: bytes) -> bool:
     return name in _OURS or name in _BROKERS or name.startswith(_BROKERS_PREFIXES)
 
@@ -177,11 +171,8 @@ def _clean(
         headers = _headers(properties)
     except wire.Malformed as error:
         raise Unfit(f"its properties cannot be read: {error}") from None
-    table = dict(headers)
-    if _UNREADABLE in table:
-        raise Unfit("its header could not be read, and would not be again")
     key = address(
-        original_key(table, source.routing_key),
+        wheel.split_key(source.routing_key)[1],
         actor=source.actor,
         queue=source.queue,
         queues=queues,
@@ -212,12 +203,11 @@ def revived(
         raise Unfit(f"it has been replayed {source.run} times")
     properties, headers, key = _clean(source, now=now, run=run, queues=queues)
     properties.setdefault("message_id", wire.short(job_id))
-    properties["headers"] = wire.join_table(headers)
     return Copy(
         job_id=job_id,
         actor=source.actor or key.partition(".")[2],
         routing_key=key,
-        properties=wire.join(properties),
+        properties=_finished(properties, headers),
     )
 
 
@@ -283,7 +273,10 @@ def rewritten(
         mark = REPLAY_OF.encode()
         headers = [(name, encoded) for name, encoded in headers if name != mark]
         headers.append((mark, wire.value(source.job_id)))
-    properties["headers"] = wire.join_table(headers)
     return Copy(
-        job_id=job_id, actor=actor, routing_key=key, properties=wire.join(properties), body=body
+        job_id=job_id,
+        actor=actor,
+        routing_key=key,
+        properties=_finished(properties, headers),
+        body=body,
     )

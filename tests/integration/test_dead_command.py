@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -47,7 +48,7 @@ def engine(store, database, monkeypatch) -> Engine:
     """Return the engine, its tables empty; the command finds the same database."""
     letters.clear(store)
     monkeypatch.setenv("LEVERET_DATABASE_URL", database)
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr("leveret.cli.common.console", Console(soft_wrap=True, width=400))
     return store
 
 
@@ -186,7 +187,7 @@ def test_a_replay_is_followed_to_its_end(engine):
         assert "4 of 4 published\n" in shown
         assert "of its jobs 0 succeeded, 0 died again, 4 wait or run" in shown
         put_many(engine, 1)
-        put_many(engine, 1, headers={"x-leveret-unreadable-header": "AA=="})
+        put_many(engine, 1, properties=letters.UNREADABLE)
         shown = dead("replay", "--all", "--yes", "--rate", "50", status=1)
         assert "1 of 2 published, 1 refused" in shown
         done = dead_json("replay", "--follow", 1 + _first_replay(engine), status=1)
@@ -196,9 +197,12 @@ def test_a_replay_is_followed_to_its_end(engine):
     assert dead_json("replays", "--limit", 1)["items"][0]["total"] == 2
 
 
-def _first_replay(engine):
-    with engine.connect() as connection:
-        return connection.execute(text("SELECT min(id) FROM replays")).scalar_one()
+def _first_replay(engine, timeout=0.0):
+    def there():
+        with engine.connect() as connection:
+            return connection.execute(text("SELECT min(id) FROM replays")).scalar_one()
+
+    return wait_until(there, timeout=timeout, what="the command has created its replay")
 
 
 def test_wait_waits_for_the_jobs_too(engine):
@@ -301,20 +305,11 @@ def test_ctrl_c_leaves_the_replay_running_and_says_how_to_go_on(engine, database
         text=True,
     )
 
-    def polled() -> bool:
-        with engine.connect() as connection:
-            return connection.execute(
-                text(
-                    "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'cli'"
-                    " AND datname = current_database() AND state_change > query_start"
-                    " AND query NOT LIKE '%INSERT%' AND (SELECT count(*) FROM replays) > 0"
-                )
-            ).scalar_one()
-
-    wait_until(polled, timeout=30, what="the command follows its replay")
+    replay_id = _first_replay(engine, timeout=30)
+    first = command.stderr.readline()
+    assert first == f"replay {replay_id} of 3 dead letters; Ctrl-C leaves it running\n"
     command.send_signal(signal.SIGINT)
     printed, said = command.communicate(timeout=30)
-    replay_id = _first_replay(engine)
     assert (command.returncode, printed) == (130, "")
     assert f"replay {replay_id} goes on without you" in said
     assert f"leveret dead replay --follow {replay_id}" in said

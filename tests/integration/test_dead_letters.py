@@ -129,7 +129,7 @@ def test_what_cannot_be_published_again_is_refused_with_a_reason_and_stays_open(
     twin = new_id()
     with engine.begin() as connection:
         good = put(connection, fingerprint="good")
-        unreadable = put(connection, headers={"x-leveret-unreadable-header": "AA=="})
+        unreadable = put(connection, properties=letters.UNREADABLE)
         nowhere = put(connection, actor=None, queue=None, routing_key="somewhere.else")
         running = put(connection, job_state="running")
         succeeded = put(connection, job_state="succeeded")
@@ -144,7 +144,7 @@ def test_what_cannot_be_published_again_is_refused_with_a_reason_and_stays_open(
     for letter_id in (good, first, newer, forgotten):
         assert found[letter_id] == ("replayed", None)
     for letter_id, why in (
-        (unreadable, "its header could not be read"),
+        (unreadable, "its header cannot be read"),
         (nowhere, "nothing says where it belongs"),
         (running, "its job is running"),
         (second, "queued again already"),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 WHO = "cli:tess@test"
+#: Properties with a header that pika cannot read: a time beyond the calendar.
+UNREADABLE = b"\x20\x00" + b"\0\0\0\x0b\x01tT" + b"\xff" * 8
 
 
 @contextmanager
@@ -83,10 +85,6 @@ def put(
         created = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
     kept = {
         "x-leveret-attempt": 6,
-        "x-leveret-reason": reason,
-        "x-leveret-error": error,
-        "x-leveret-queue": queue or "",
-        "x-leveret-routing-key": routing_key,
         **({"x-leveret-run": run} if run else {}),
         **(headers or {}),
     }
@@ -142,7 +140,7 @@ def put(
             attempt=6,
             actor=actor,
             queue=queue,
-            routing_key=queue or routing_key,
+            routing_key=routing_key,
             reason=reason,
             error_type="OSError",
             error=error,
