@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leveret import asyncapi as contract
-from leveret.cli import audit, dead, keys, migrate, outbox, topology
+from leveret.cli import audit, cancel, dead, keys, migrate, outbox, topology
 from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
 from leveret.errors import ConfigurationError, InvalidJob
 from leveret.management import Management
@@ -28,6 +28,9 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(topology.app, name="topology")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(dead.app, name="dead")
+jobs = typer.Typer(no_args_is_help=True, help="What became of jobs, and what is to become of them.")
+cancel.register(jobs)
+app.add_typer(jobs, name="jobs")
 app.command()(migrate.migrate)
 app.command()(audit.audit)
 
