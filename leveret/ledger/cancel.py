@@ -36,7 +36,7 @@ from leveret.ledger.event import Kind
 from leveret.ledger.state import State
 from leveret.store import audit_log, partition
 from leveret.store.engine import connect_options, conninfo
-from leveret.store.identity import find_times, resolve_times
+from leveret.store.identity import find_times, is_storable, resolve_times
 
 __all__ = ["CancelOutcome", "CancelResult", "cancel", "load"]
 
@@ -131,7 +131,7 @@ def cancel(
     asyncio connection: ``await connection.run_sync(cancel, job_id, by=…)``. Writes into
     ``audit_log`` who (``by``) wanted it, also when it is refused.
     """
-    result = _cancel(connection, job_id, by) if _is_storable(job_id) else _unknown(job_id)
+    result = _cancel(connection, job_id, by) if is_storable(job_id) else _unknown(job_id)
     audit_log.record(
         connection,
         who=by,
@@ -233,14 +233,6 @@ def _unknown(job_id: str) -> CancelResult:
         run=0,
         detail="the ledger does not know such a job",
     )
-
-
-def _is_storable(job_id: str) -> bool:
-    try:
-        job_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return bool(job_id) and "\0" not in job_id
 
 
 def load(url: str) -> dict[str, int]:

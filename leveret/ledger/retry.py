@@ -31,7 +31,7 @@ from leveret.ledger import watch
 from leveret.ledger.state import State
 from leveret.message import HEADERS, PREFIX
 from leveret.store import audit_log
-from leveret.store.identity import find_times
+from leveret.store.identity import find_times, is_storable
 
 __all__ = ["RetryOutcome", "RetryResult", "retry"]
 
@@ -104,7 +104,7 @@ def retry(
     connection: ``await connection.run_sync(retry, job_id, by=…)``.
     """
     job = None
-    if "\0" not in job_id and (times := find_times(connection, [job_id])):
+    if is_storable(job_id) and (times := find_times(connection, [job_id])):
         job = connection.execute(_JOB, {"id": job_id, "created_at": times[job_id]}).one_or_none()
     if job is None:
         result = RetryResult(
@@ -189,7 +189,7 @@ def _message(job: Row[Any]) -> dict[str, Any]:
         "routing_key": None,
     }
     if job.properties is not None and job.routing_key is not None:
-        copy = revived(job, job_id=job.job_id, now=job.now)  # type: ignore[arg-type]
+        copy = revived(job, job_id=job.job_id, now=job.now)
         return row | {
             "actor": copy.actor,
             "properties": copy.properties,

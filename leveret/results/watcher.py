@@ -42,7 +42,7 @@ from leveret.errors import ConfigurationError, LeveretError, TooManyWaiters
 from leveret.ledger.watch import CHANNEL
 from leveret.results.standing import Ending, Standing
 from leveret.store.engine import connect_options, conninfo
-from leveret.store.identity import own_time
+from leveret.store.identity import is_storable, own_time
 
 __all__ = ["AsyncWatcher", "Changes"]
 
@@ -221,7 +221,7 @@ class AsyncWatcher:
         A job that the ledger does not know yet is waited for. Raises `TooManyWaiters` at the bound
         of waiters, and `ValueError` for what cannot be a job's id.
         """
-        if not 0 < len(job_id) <= 255 or "\0" in job_id or not _is_text(job_id):
+        if not is_storable(job_id):
             raise ValueError(f"{job_id!r} cannot be the id of a job in the ledger")
         if self._task is None:
             raise LeveretError("the watcher does not run; start it first")
@@ -501,14 +501,6 @@ def _sever(socket_number: int) -> None:
 def _chunks(ids: Iterable[str] | Collection[str], size: int = _CHUNK) -> list[list[str]]:
     every = list(ids)
     return [every[start : start + size] for start in range(0, len(every), size)]
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _reason(error: Exception) -> str:

@@ -16,13 +16,21 @@ from sqlalchemy.engine import Connection
 
 from leveret.message import job_time
 
-__all__ = ["find_times", "own_time", "resolve_times"]
+__all__ = ["find_times", "is_storable", "own_time", "resolve_times"]
 
 _KNOWN = text("SELECT id, created_at FROM job_ids WHERE id = ANY(:ids)")
 _REMEMBER = text(
     "INSERT INTO job_ids (id, created_at) SELECT unnest(CAST(:ids AS text[])), :now"
     " ON CONFLICT (id) DO NOTHING"
 )
+
+
+def is_storable(job_id: str) -> bool:
+    """Tell whether a text can be the id of a job in the ledger, where PostgreSQL keeps it."""
+    try:
+        return 0 < len(job_id.encode()) <= 255 and "\0" not in job_id
+    except UnicodeEncodeError:
+        return False
 
 
 def own_time(job_id: str) -> datetime | None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pika
 import pytest
+from typer.testing import CliRunner
 
 import leveret
 from leveret import names
+from leveret.cli.app import app
 from leveret.control import CONTROL_TYPE, ControlSender, decode_cancel, encode_cancel
+from leveret.deadletters.runner import step
 from leveret.errors import JobCancelled, PublishRejected
 from leveret.ledger.cancel import CancelOutcome, cancel, load
 from leveret.ledger.retry import RetryOutcome, retry
@@ -57,6 +58,7 @@ class Desk:
     """Where jobs are cancelled and run again, as the API and the command line do it."""
 
     def __init__(self, database_url: str, vhost: Any) -> None:
+        self.url = database_url
         self.engine = engine(database_url, pool_size=2)
         self.sender = ControlSender(vhost.url("api"))
 
@@ -294,23 +296,22 @@ def test_each_of_two_hundred_jobs_ends_once_cancelled_or_run(worker, runs, ledge
 
 @pytest.fixture
 def relay(vhost, ledger_database, tmp_path) -> Iterator[RelayProcess]:
-    """Run a relay, which runs replays, too."""
-    made = RelayProcess(vhost.environment("relay"), ledger_database, tmp_path)
+    """Run a relay."""
+    made = RelayProcess(vhost, ledger_database, folder=tmp_path)
     try:
         yield made.wait_ready()
     finally:
         made.kill()
 
 
-def test_a_job_that_was_called_off_or_died_runs_again(
-    worker, runs, ledger, desk, relay, ledger_database
-):
+@pytest.mark.usefixtures("relay")
+def test_a_job_that_was_called_off_or_died_runs_again(worker, runs, ledger, desk):
     """Under its id, as its next run; what it returns is its result."""
     held = [worker.send("probe.run") for _ in range(2)]
     for job_id in held:
         ledger.wait(job_id, "queued")
         desk.cancel(job_id)
-    worker.start(database_url=ledger_database)
+    worker.start(database_url=desk.url)
     died = worker.send("probe.die")
     for job_id, state in (*((job_id, "cancelled") for job_id in held), (died, "dead")):
         ledger.wait(job_id, state)
@@ -320,9 +321,10 @@ def test_a_job_that_was_called_off_or_died_runs_again(
     assert (again.outcome, again.state, again.run) == (RetryOutcome.QUEUED, State.CANCELLED, 0)
     replayed = desk.retry(died)
     assert replayed.outcome is RetryOutcome.REPLAYING
-    with Watcher(ledger_database) as watcher:
+    assert "is about to run it again" in desk.retry(died).detail
+    wait_until(lambda: step(desk.engine) > 0, timeout=60, what="the replay is done")
+    with Watcher(desk.url) as watcher:
         assert watcher.result(held[0], timeout=60) == 1
-        wait_until(lambda: ledger.job(died)["run"] == 1, timeout=60, what="it is replayed")
         assert watcher.result(died, timeout=60) == "well"
         with pytest.raises(JobCancelled):
             watcher.result(held[1], timeout=60)
@@ -332,14 +334,13 @@ def test_a_job_that_was_called_off_or_died_runs_again(
     assert "publish a new job" in desk.retry(held[0]).detail
 
 
-def test_a_job_that_was_never_sent_is_sent_when_it_is_retried(
-    worker, runs, ledger, desk, relay, ledger_database
-):
+@pytest.mark.usefixtures("relay")
+def test_a_job_that_was_never_sent_is_sent_when_it_is_retried(worker, runs, ledger, desk):
     """From what the ledger kept of the outbox."""
     with desk.engine.begin() as connection:
-        job_id = enqueue(connection, "probe.run", {}, delay=3600)
+        job_id = enqueue(connection, "probe.run", {}, queue="default", delay=3600)
         assert cancel(connection, job_id, by="test").outcome is CancelOutcome.CANCELLED
-    worker.start(database_url=ledger_database)
+    worker.start(database_url=desk.url)
     assert desk.retry(job_id).outcome is RetryOutcome.QUEUED
     assert "has not ended" in desk.retry(job_id).detail
     assert ledger.wait(job_id, "succeeded")["run"] == 1
@@ -371,9 +372,11 @@ def test_a_control_message_is_read_as_it_was_written():
 
 def test_only_those_who_may_can_tell_the_workers(vhost):
     """A publisher has no business there."""
-    with ControlSender(vhost.url("publisher")) as sender:
-        with pytest.raises(PublishRejected, match=r"leveret\.control"):
-            sender.cancel({"a": 0}).result(30)
+    with (
+        ControlSender(vhost.url("publisher")) as sender,
+        pytest.raises(PublishRejected, match=r"leveret\.control"),
+    ):
+        sender.cancel({"a": 0}).result(30)
 
 
 def test_the_command_cancels_and_retries(vhost, ledger, worker, ledger_database):
@@ -382,19 +385,12 @@ def test_the_command_cancels_and_retries(vhost, ledger, worker, ledger_database)
     ledger.wait(job_id, "queued")
 
     def command(*words: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-c", "from leveret.cli import main; main()", "jobs", *words],
-            env={
-                "LEVERET_AMQP_URL": vhost.url("api"),
-                "LEVERET_DATABASE_URL": ledger_database,
-                "USER": "ada",
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        variables = {
+            "LEVERET_AMQP_URL": vhost.url("api"),
+            "LEVERET_DATABASE_URL": ledger_database,
+        }
+        done = CliRunner().invoke(app, ["jobs", *words], env=variables)
+        return done.exit_code, done.output
 
     assert command("retry", job_id) == (1, f"{job_id}  refused: it has not ended: it is queued\n")
     status, said = command("cancel", job_id)

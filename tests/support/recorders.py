@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import dict_row
+from psycopg.types.datetime import TimestamptzLoader
 
 from compose.native import ports
 from leveret import store
@@ -21,6 +23,8 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from psycopg.abc import Buffer
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,11 +121,22 @@ class RecorderProcess:
         return self.process.wait(timeout)
 
 
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+class _Moments(TimestamptzLoader):
+    """Reads times, and the one before all times."""
+
+    def load(self, data: Buffer) -> datetime:
+        return LONG_AGO if bytes(data) == b"-infinity" else super().load(data)
+
+
 class Ledger:
     """What is in the database."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True, row_factory=dict_row)
+        self._connection.adapters.register_loader("timestamptz", _Moments)
 
     def close(self) -> None:
         """Disconnect."""
