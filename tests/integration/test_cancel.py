@@ -359,7 +359,7 @@ def test_a_worker_ignores_what_it_does_not_understand(worker, runs, ledger):
             worker.channel.basic_publish(names.CONTROL, "", body, pika.BasicProperties(type=kind))
     job_id = worker.send("probe.run")
     ledger.wait(job_id, "succeeded")
-    assert worker.worker.is_ready
+    wait_until(lambda: worker.worker.is_ready, timeout=30, what="it consumes on")
 
 
 def test_a_control_message_is_read_as_it_was_written():
