@@ -15,6 +15,7 @@ from leveret.publisher import Publisher, Receipt
 from leveret.signals import Dead, Retry, Snooze
 
 if TYPE_CHECKING:
+    from leveret.claims.session import once_connection, once_session
     from leveret.declaration import actor
     from leveret.retry import Backoff
 
@@ -29,17 +30,26 @@ __all__ = [
     "Snooze",
     "actor",
     "current_job",
+    "once_connection",
+    "once_session",
 ]
 
-_LAZY = {"actor": "leveret.declaration", "Backoff": "leveret.retry"}
+#: Where the names are that need more than pika, and with what they are installed.
+_LAZY = {
+    "Backoff": ("leveret.retry", "worker"),
+    "actor": ("leveret.declaration", "worker"),
+    "once_connection": ("leveret.claims.session", "postgres"),
+    "once_session": ("leveret.claims.session", "postgres"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'leveret' has no attribute {name!r}")
+    module, extra = _LAZY[name]
     try:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"leveret.{name} needs {error.name!r}; install leveret[worker]"
+            f"leveret.{name} needs {error.name!r}; install leveret[{extra}]"
         ) from error

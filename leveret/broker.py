@@ -21,6 +21,7 @@ from leveret.errors import ConfigurationError
 from leveret.message import Job
 from leveret.names import is_actor_name
 from leveret.publisher import Publisher
+from leveret.request import period
 from leveret.retry import Backoff, Policy
 from leveret.settings import Settings
 
@@ -33,10 +34,20 @@ ACTOR_OPTIONS = {
     "max_backoff",
     "max_retries",
     "min_backoff",
+    "once",
     "retry_on",
     "throws",
     "time_limit",
 }
+#: Options of a message that are fields of the job.
+_JOB_OPTIONS = (
+    "idempotency_key",
+    "max_retries",
+    "on_conflict",
+    "once",
+    "unique_for",
+    "unique_until",
+)
 
 
 class LeveretBroker(dramatiq.Broker):
@@ -137,17 +148,21 @@ class LeveretBroker(dramatiq.Broker):
                 "have no names; pass them by name"
             )
         self.emit_before("enqueue", message, delay)
+        options = message.options
         due_at = None
         if delay:
             due_at = datetime.now(UTC) + timedelta(milliseconds=delay)
+        fields = {name: options[name] for name in _JOB_OPTIONS if options.get(name) is not None}
+        if "unique_for" in fields:
+            fields["unique_for"] = period(fields["unique_for"])
         self.publisher.publish_job(
             Job(
                 actor=message.actor_name,
                 arguments=arguments,
                 id=message.message_id,
-                queue=message.options.get("queue"),
+                queue=options.get("queue"),
                 due_at=due_at,
-                max_retries=message.options.get("max_retries"),
+                **fields,
             )
         ).wait()
         self.emit_after("enqueue", message, delay)
@@ -201,6 +216,7 @@ def policy_of(actor: dramatiq.Actor[..., Any]) -> Policy:
         if isinstance(limit, int | float):  # Dramatiq's are milliseconds
             limit = None if limit == float("inf") else timedelta(milliseconds=limit)
         values["time_limit"] = limit
+    values["once"] = bool(options.get("once", False))
     return Policy(**values)
 
 

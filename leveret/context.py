@@ -30,11 +30,15 @@ class Notebook(Protocol):
 class Run:
     """What a worker keeps of one run while it lasts."""
 
-    __slots__ = ("_view", "job", "notebook", "noted", "reported", "told")
+    __slots__ = ("_view", "admission", "job", "notebook", "noted", "reported", "told")
 
-    def __init__(self, job: Job, *, notebook: Notebook | None = None) -> None:
+    def __init__(
+        self, job: Job, *, notebook: Notebook | None = None, admission: object = None
+    ) -> None:
         self.job = job
         self.notebook = notebook
+        #: What `leveret.claims` knows of the run; None for a plain job.
+        self.admission = admission
         #: Whether the job has, or may have, a checkpoint.
         self.noted = False
         #: How far the job has come, as its actor said last, and what of it has been passed on.

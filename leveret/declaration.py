@@ -30,6 +30,7 @@ def actor(
     retry_on: _Errors = Exception,
     dead_on: _Errors = (),
     priority: int = 0,
+    once: bool = False,
     broker: LeveretBroker | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, R]], dramatiq.Actor[P, R]]:
@@ -43,6 +44,7 @@ def actor(
     :param retry_on: the exceptions that are retried.
     :param dead_on: those that are not, and make the job a dead letter at once.
     :param priority: among jobs that a worker process holds, lower numbers run first.
+    :param once: each job's effects happen once, however often it is delivered (`once_session`).
 
     Arguments are checked against the annotations before the function runs. What it returns, when
     JSON can write it, is the job's result. The function stays callable; ``.send(...)`` publishes.
@@ -58,6 +60,7 @@ def actor(
         backoff=backoff or Backoff(),
         retry_on=(*_tuple(retry_on), dramatiq.middleware.Interrupt),
         dead_on=_tuple(dead_on),
+        once=once,
         **options,
     )
     return declare  # type: ignore[no-any-return]

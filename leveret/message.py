@@ -18,6 +18,7 @@ Also read: the envelope of stock Dramatiq, whose body carries everything. What c
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -45,6 +46,7 @@ __all__ = [
     "MAX_DEPTH",
     "Job",
     "Reason",
+    "arguments_key",
     "decode",
     "encode",
     "job_time",
@@ -82,6 +84,7 @@ class Reason(StrEnum):
     EXHAUSTED = "exhausted"
     REFUSED = "refused"
     WORKER_KILLED = "worker-killed"
+    NO_DATABASE = "no-database"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +115,13 @@ class Job:
     app_id: str | None = None
     idempotency_key: str | None = None
     once: bool = False
+    #: Jobs of the actor with the same key that are published within this time, which is whole
+    #: seconds, are one job.
+    unique_for: timedelta | None = None
+    #: Those published before this job has ``started``, or is ``done``, are the same job as it.
+    unique_until: str | None = None
+    #: Which of them runs: the first (``skip`` the others), or the last (``replace`` the others).
+    on_conflict: str = "skip"
     traceparent: str | None = None
     tracestate: str | None = None
     #: True when the publisher gave no id and this one was made up on receipt.
@@ -121,6 +131,15 @@ class Job:
     def key(self) -> str:
         """The routing key, without the digits of a delay."""
         return f"{self.queue or names.ANY_QUEUE}.{self.actor}"
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether it may be left out because another job stands for it."""
+        return (
+            self.unique_for is not None
+            or self.unique_until is not None
+            or self.on_conflict != "skip"
+        )
 
 
 # ------------------------------------------------------------------------------------- identity
@@ -286,6 +305,14 @@ def _check(job: Job) -> None:
         raise InvalidJob(
             Reason.BAD_PROPERTY, f"priority is a whole number from 0 to 255, not {job.priority!r}"
         )
+    for name in ("unique_for", "unique_until", "on_conflict"):
+        value = getattr(job, name)
+        header = HEADERS[name.replace("_", "-")]
+        try:
+            if value != header.default:
+                header.read(header.write(value))
+        except (AttributeError, ValueError) as error:
+            raise InvalidJob(Reason.BAD_PROPERTY, f"{name} is {value!r}, not {error}") from None
     for name in ("due_at", "expires_at"):
         moment = getattr(job, name)
         if moment is not None and moment.tzinfo is None:
@@ -300,6 +327,16 @@ def _bytes_of(text: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError:
         return 0
+
+
+def arguments_key(body: bytes) -> str:
+    """Return the key of a unique job that was given none: a digest of its arguments.
+
+    ``body`` is the job's, as JSON; the order of names and the blanks do not matter. Raises
+    `ValueError` when it is no JSON.
+    """
+    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
+    return f"arguments:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
 # -------------------------------------------------------------------------------------- headers
@@ -351,6 +388,26 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _one_of(*words: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return value
+
+    return read
+
+
+def _read_period(value: object) -> timedelta:
+    return timedelta(seconds=_whole(1, _LONGEST_PERIOD)(value))
+
+
+def _write_period(value: timedelta) -> int:
+    seconds = value.total_seconds()
+    if not seconds.is_integer():
+        raise ValueError("whole seconds")
+    return int(seconds)
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -368,6 +425,8 @@ class Header:
     schema: Mapping[str, object] = field(default_factory=dict)
 
 
+#: A year, in seconds.
+_LONGEST_PERIOD = 366 * 86_400
 _TIME = {"type": "string", "format": "date-time"}
 _KEY = {"type": "string", "minLength": 1, "maxLength": 255}
 
@@ -415,6 +474,26 @@ HEADERS: Mapping[str, Header] = {
         default=False,
         description="its database effects happen once (needs a claim)",
         schema={"type": "boolean", "default": False},
+    ),
+    "unique-for": Header(
+        "unique_for",
+        _read_period,
+        _write_period,
+        description="seconds in which jobs of one actor with the same key are one job",
+        schema={"type": "integer", "minimum": 1, "maximum": _LONGEST_PERIOD},
+    ),
+    "unique-until": Header(
+        "unique_until",
+        _one_of("started", "done"),
+        description="jobs with the same key that are published before then are one job",
+        schema={"type": "string", "enum": ["started", "done"]},
+    ),
+    "on-conflict": Header(
+        "on_conflict",
+        _one_of("skip", "replace"),
+        default="skip",
+        description="which of them runs: skip leaves the first, replace the last",
+        schema={"type": "string", "enum": ["skip", "replace"], "default": "skip"},
     ),
 }
 _WIRE_HEADERS = {PREFIX + name: header for name, header in HEADERS.items()}

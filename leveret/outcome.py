@@ -36,13 +36,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The actor returned."""
+    """The actor returned; or another job, ``done_by``, has had the effects of this one."""
 
     result: object = None
     #: Where the result is kept instead, if it is large (`leveret.results.ResultStore`).
     ref: str | None = None
     #: Why it is not kept.
     lost: str | None = None
+    #: Null when it is this job.
+    done_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody called the job off before it started."""
+    """The job was called off before it started, or another one stands for it."""
 
     detail: str = ""
 

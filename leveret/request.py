@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 from leveret.errors import InvalidJob
-from leveret.message import Job, Reason, new_id
+from leveret.message import Job, Reason, arguments_key, encode_arguments, new_id
 
-__all__ = ["Named", "Options", "due_at", "make_job"]
+__all__ = ["Named", "Options", "due_at", "keyed", "make_job", "period"]
 
 
 class Named(Protocol):
@@ -32,6 +33,10 @@ class Options(TypedDict, total=False):
     expires: timedelta | float | datetime | None
     max_retries: int | None
     idempotency_key: str | None
+    once: bool
+    unique_for: timedelta | float | None
+    unique_until: Literal["started", "done"] | None
+    on_conflict: Literal["skip", "replace"]
     job_id: str | None
     traceparent: str | None
     tracestate: str | None
@@ -47,6 +52,7 @@ def make_job(
     at: datetime | None = None,
     expires: timedelta | float | datetime | None = None,
     job_id: str | None = None,
+    unique_for: timedelta | float | None = None,
     **fields: Any,
 ) -> Job:
     """Put a job together; ``now`` (seconds since 1970) is what relative times count from.
@@ -54,15 +60,36 @@ def make_job(
     Raises `InvalidJob` for times that contradict each other or lead nowhere. The rest is checked
     when the job is encoded.
     """
-    return Job(
+    job = Job(
         actor=actor if isinstance(actor, str) else actor.actor_name,
         arguments={} if arguments is None else arguments,
         id=job_id or new_id(),
         due_at=due_at(now, delay, at),
         expires_at=_expires_at(now, expires),
         app_id=app_id,
+        unique_for=period(unique_for),
         **fields,
     )
+    return keyed(job) if job.is_unique else job
+
+
+def keyed(job: Job) -> Job:
+    """Give a unique job a key, if it has none: by it, the ledger knows of later ones."""
+    if not job.is_unique or job.idempotency_key is not None:
+        return job
+    return replace(job, idempotency_key=arguments_key(encode_arguments(job.arguments)))
+
+
+def period(value: timedelta | float | None) -> timedelta | None:
+    """Read how long a job is unique for; raises `InvalidJob`."""
+    if value is None or isinstance(value, timedelta):
+        return value
+    try:
+        return timedelta(seconds=value)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidJob(
+            Reason.BAD_PROPERTY, f"unique_for is a timedelta, or seconds, not {value!r}"
+        ) from None
 
 
 def due_at(now: float, delay: timedelta | float | None, at: datetime | None) -> datetime | None:

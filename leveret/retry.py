@@ -57,6 +57,8 @@ class Policy:
     dead_on: tuple[type[BaseException], ...] = ()
     #: How long a run may take; None for ever.
     time_limit: timedelta | None = timedelta(minutes=10)
+    #: Whether its jobs have their effects once, whatever each says.
+    once: bool = False
 
 
 def decide(

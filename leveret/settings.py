@@ -110,6 +110,19 @@ class Settings:
         "one for each of LEVERET_OUTBOX_URLS, for LISTEN, where those are PgBouncer",
         secret=True,
     )
+    claims_url: str | None = _setting(
+        _text,
+        None,
+        "PostgreSQL with the effects of jobs that are once, and their claims; by default "
+        "LEVERET_DATABASE_URL",
+        secret=True,
+    )
+    claim_lease: timedelta = _setting(  # noqa: RUF009 - timedelta is immutable
+        _seconds, timedelta(seconds=30), "seconds until the claim of a dead worker is free"
+    )
+    claim_keep: timedelta = _setting(  # noqa: RUF009 - timedelta is immutable
+        _seconds, timedelta(days=30), "seconds for which it is remembered what was done once"
+    )
     management_url: str | None = _setting(_text, None, "RabbitMQ's management API", secret=True)
     actors: tuple[str, ...] = _setting(
         _words, ("actors",), "modules that declare the actors a worker runs"

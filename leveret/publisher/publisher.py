@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import thread_name
 from leveret.errors import PublisherBlocked, PublisherClosed, PublishTimeout
 from leveret.message import MAX_BODY_BYTES, Job, encode_arguments
 from leveret.publisher.receipt import Receipt
-from leveret.request import Named, make_job
+from leveret.request import Named, keyed, make_job
 
 __all__ = ["Publisher"]
 
@@ -101,6 +101,10 @@ class Publisher:
         expires: timedelta | float | datetime | None = None,
         max_retries: int | None = None,
         idempotency_key: str | None = None,
+        once: bool = False,
+        unique_for: timedelta | float | None = None,
+        unique_until: Literal["started", "done"] | None = None,
+        on_conflict: Literal["skip", "replace"] = "skip",
         job_id: str | None = None,
         traceparent: str | None = None,
         tracestate: str | None = None,
@@ -112,6 +116,12 @@ class Publisher:
         :param at: not before this time, instead of ``delay``.
         :param queue: the pool that runs it; by default the one that the actor is declared for.
         :param expires: not to be started after this time (from now, or a time); it is then dead.
+        :param idempotency_key: jobs of the actor with the same key have their effects once.
+        :param once: the job has its effects once, however often it is delivered.
+        :param unique_for: jobs of the actor with the same key (by default, the same arguments)
+            that are published within this time (whole seconds) are one job.
+        :param unique_until: those published before it has ``started``, or is ``done``, are.
+        :param on_conflict: ``skip`` runs the first of them, ``replace`` the last (debounce).
         :param job_id: the job's id; by default a new UUIDv7. The same id twice is the same job.
         :param timeout: how long to try, instead of the publisher's own.
 
@@ -129,6 +139,10 @@ class Publisher:
             expires=expires,
             max_retries=max_retries,
             idempotency_key=idempotency_key,
+            once=once,
+            unique_for=unique_for,
+            unique_until=unique_until,
+            on_conflict=on_conflict,
             job_id=job_id,
             traceparent=traceparent,
             tracestate=tracestate,
@@ -199,6 +213,7 @@ class Publisher:
 
     def _receipt(self, job: Job, timeout: timedelta | float | None) -> Receipt:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        job = keyed(job)
         return Receipt(
             job,
             encode_arguments(job.arguments, limit=self._max_body_bytes),

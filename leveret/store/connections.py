@@ -6,10 +6,12 @@ one round trip. Like everything here it works through PgBouncer in transaction m
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import psycopg
 from psycopg import errors
@@ -19,16 +21,23 @@ from leveret.store.engine import connect_options, conninfo
 
 __all__ = ["Connections", "storable"]
 
-#: Besides a database that is away: one that is not set up, which somebody will put right.
-_UNAVAILABLE = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
+log = logging.getLogger("leveret.store")
+
+#: A database that is there, but not as it should be; somebody will put it right.
+_NOT_SET_UP = (
     errors.InsufficientPrivilege,
     errors.InvalidSchemaName,
     errors.UndefinedColumn,
     errors.UndefinedTable,
-    errors.ReadOnlySqlTransaction,
 )
+_UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    *_NOT_SET_UP,
+)
+_RETRY_SECONDS = 1.0
+_CONNECT_SECONDS = 10.0
 
 
 class Connections:
@@ -36,6 +45,9 @@ class Connections:
 
     Nothing is connected until the first statement. A statement that finds its connection cut is
     run once more on another, so every statement has to bear being run twice.
+
+    When the database is away, that is logged once, and one thread at a time tries it again, every
+    second; the statements of the others fail at once.
     """
 
     def __init__(self, url: str, *, application: str = "leveret") -> None:
@@ -44,27 +56,76 @@ class Connections:
         self._idle: deque[psycopg.Connection[Any]] = deque()
         self._lock = threading.Lock()
         self._closed = False
+        self._away_since: float | None = None
+        self._try_at = 0.0
+        self._why = ""
 
-    def run(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    @property
+    def away_seconds(self) -> float:
+        """How long the database has been away; 0 when it is not."""
+        since = self._away_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def run(
+        self, statement: str, values: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows; without any, one row with the number it changed.
 
         Raises `DatabaseUnavailable` when the database cannot be reached or is not set up, and
         `psycopg.Error` for a statement that it refuses.
         """
+        if self._away_since is not None:
+            self._take_turn()
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            pass
-        else:
+            rows = self._run_twice(statement, values)
+        except _UNAVAILABLE as error:
+            raise self._away(error) from error
+        if self._away_since is not None:
+            self._back()
+        return rows
+
+    def _run_twice(
+        self, statement: str, values: Sequence[object] | Mapping[str, object]
+    ) -> list[tuple[Any, ...]]:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._run(self._connect(), statement, values)
             try:
                 return self._run(connection, statement, values)
-            except psycopg.Error as error:
+            except psycopg.Error:
                 if not connection.closed:
-                    _raise(error)
-        try:
-            return self._run(self._connect(), statement, values)
-        except psycopg.Error as error:
-            _raise(error)
+                    raise
+
+    def _take_turn(self) -> None:
+        """Let one thread try the database now and then; raises for the others."""
+        with self._lock:
+            now = time.monotonic()
+            if self._away_since is not None and now < self._try_at:
+                raise DatabaseUnavailable(self._why)
+            self._try_at = now + _CONNECT_SECONDS
+
+    def _away(self, error: psycopg.Error) -> DatabaseUnavailable:
+        why = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, _NOT_SET_UP):
+            why += "; run `leveret migrate`, or create the tables that are missing"
+        with self._lock:
+            now = time.monotonic()
+            first = self._away_since is None
+            if first:
+                self._away_since = now
+            self._try_at = now + _RETRY_SECONDS
+            self._why = why
+        if first:
+            log.warning("the database cannot be used, and what needs it is put off: %s", why)
+        return DatabaseUnavailable(why)
+
+    def _back(self) -> None:
+        with self._lock:
+            since, self._away_since = self._away_since, None
+        if since is not None:
+            log.warning("the database is back after %.0f s", time.monotonic() - since)
 
     def close(self) -> None:
         """Close what is idle now, and the rest when it has been used."""
@@ -77,7 +138,10 @@ class Connections:
         return psycopg.connect(self._conninfo, autocommit=True, **self._options)
 
     def _run(
-        self, connection: psycopg.Connection[Any], statement: str, values: Sequence[object]
+        self,
+        connection: psycopg.Connection[Any],
+        statement: str,
+        values: Sequence[object] | Mapping[str, object],
     ) -> list[tuple[Any, ...]]:
         healthy = False
         try:
@@ -94,12 +158,6 @@ class Connections:
             else:
                 connection.close()
         return rows
-
-
-def _raise(error: psycopg.Error) -> NoReturn:
-    if isinstance(error, _UNAVAILABLE):
-        raise DatabaseUnavailable(" ".join(str(error).split())) from error
-    raise error
 
 
 def storable(text: str) -> str:

@@ -481,6 +481,7 @@ class Claim(Base):
     lease_until: Mapped[datetime | None]
     claimed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     done_at: Mapped[datetime | None]
+    #: What the run said of its result, as a JSON object: ``result``, ``ref`` or ``lost``.
     result: Mapped[bytes | None]
     #: When it may be forgotten.
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
@@ -498,12 +499,19 @@ class UniqueJob(Base):
 
     actor: Mapped[str]
     key: Mapped[str]
-    #: The latest job with the key.
-    job_id: Mapped[str]
-    published_at: Mapped[datetime]
+    #: One more with each change: who decides by what it has read writes only over that.
+    version: Mapped[int] = mapped_column(BigInteger)
+    #: The job that started last, unless it ended badly.
+    job_id: Mapped[str | None]
+    published_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     done_at: Mapped[datetime | None]
-    #: No other job with the key is run until then.
+    #: It is believed to run, or to run again, until then; renewed while it runs.
+    held_until: Mapped[datetime | None]
+    #: The job that was published last, of those that were registered when they were published.
+    latest_id: Mapped[str | None]
+    latest_at: Mapped[datetime | None]
+    #: When all of it may be forgotten.
     until: Mapped[datetime | None] = mapped_column(index=True)
 
     __table_args__ = (PrimaryKeyConstraint("actor", "key"),)

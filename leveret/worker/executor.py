@@ -2,11 +2,12 @@
 
 ::
 
-    read ──► cancelled? ──► expired? ──► due? ──► find the actor ──► check arguments
-                                                                           │
-         outcome ◄── after hooks ◄── judge ◄── run ◄── before hooks ◄──────┘
+    read ──► cancelled? ──► expired? ──► due? ──► find the actor ──► check arguments ──► claim
+                                                                                          │
+      outcome ◄── complete the claim ◄── judge ◄── after hooks ◄── run ◄── before hooks ◄─┘
 
-Every step may end the pipeline with an outcome, and none of them can end it without one.
+Every step may end the pipeline with an outcome, and none of them can end it without one. Only jobs
+that are once, or unique, have something to claim (`leveret.claims`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from dramatiq.middleware import Middleware, SkipMessage, TimeLimitExceeded
 from leveret import context, wheel
 from leveret.amqp.connection import Unreadable
 from leveret.broker import LeveretBroker
-from leveret.context import Notebook, Run
+from leveret.claims.desk import Admission, Desk, needs_admission
+from leveret.context import Run
 from leveret.errors import InvalidJob
 from leveret.message import MAX_BODY_BYTES, Job, Reason, decode
 from leveret.outcome import Cancelled, Dead, Expired, Outcome, Snooze, Succeeded
@@ -48,13 +50,15 @@ class Executor:
         limits: TimeLimits,
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
-        notebook: Notebook | None = None,
+        desk: Desk | None = None,
         is_cancelled: Callable[[Job], bool] | None = None,
+        keep: Callable[[Delivery, Succeeded], Succeeded] | None = None,
         dice: random.Random | None = None,
     ) -> None:
         self._broker = broker
-        self._notebook = notebook
+        self._desk = desk or Desk("", database_url=None)
         self._is_cancelled = is_cancelled
+        self._keep = keep
         self._limits = limits
         self._max_body_bytes = max_body_bytes
         self._dice = dice or random.Random()  # noqa: S311 - jitter
@@ -64,20 +68,22 @@ class Executor:
         """Run the job of a delivery; whatever happens, there is an outcome."""
         now = time.time()
         try:
-            ended = self._prepare(delivery, now)
+            entered = self._prepare(delivery, now) or self._claim(delivery)
         except InvalidJob as error:
             return Dead(Reason(error.reason), error)
         except BaseException as error:  # noqa: BLE001 - a message must never end its worker thread
             return Dead(Reason.REFUSED, error)
-        if ended is not None:
-            return ended
-        delivery.started_at = now
+        if entered is not None and not isinstance(entered, Admission):
+            return entered
+        delivery.started_at = now if entered is None else time.time()
         try:
-            outcome = self._perform(delivery)
+            outcome = self._perform(delivery, entered)
         except BaseException as error:  # noqa: BLE001 - as above; what judges a run may fail, too
             outcome = Dead(Reason.REFUSED, error)
         delivery.ended_at = time.time()
-        return outcome
+        if self._keep is not None and isinstance(outcome, Succeeded):
+            outcome = self._keep(delivery, outcome)
+        return outcome if entered is None else entered.leave(outcome)
 
     def _prepare(self, delivery: Delivery, now: float) -> Outcome | None:
         """Make a delivery ready to run; an outcome when it must not."""
@@ -114,7 +120,17 @@ class Executor:
         delivery.positional, delivery.named = signature.check(job.positional, job.arguments)
         return None
 
-    def _perform(self, delivery: Delivery) -> Outcome:
+    def _claim(self, delivery: Delivery) -> Admission | Outcome | None:
+        """Ask for what has its effects once, or is unique; None for a plain job."""
+        job = delivery.job
+        if job is None:
+            return None
+        once = self._broker.policy(job.actor).once
+        if not needs_admission(job, once=once):
+            return None
+        return self._desk.admit(job, delivery.properties.timestamp, once=once)
+
+    def _perform(self, delivery: Delivery, admission: Admission | None) -> Outcome:
         job = delivery.job
         if job is None:
             raise InvalidJob(Reason.NOT_JSON, "the delivery was not read")
@@ -123,7 +139,7 @@ class Executor:
         limit = None if policy.time_limit is None else policy.time_limit.total_seconds()
         result: Any = None
         error: BaseException | None = None
-        run = delivery.run = Run(job, notebook=self._notebook)
+        run = delivery.run = Run(job, notebook=self._desk, admission=admission)
         token = context.running.set(run)
         try:
             if self._hooked:

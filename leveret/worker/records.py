@@ -14,6 +14,8 @@ and what happened:
 ``reason error``          dead, expired, retrying: a word, and ``{type, message, traceback}``
 ``result``                succeeded: what the actor returned; or ``result_ref``, where it is
                           kept; or ``result_lost``, why it is not
+``done_by``               succeeded: the other job that had the effects of this one
+``why``                   snoozed, expired, cancelled: in words
 ``progress note at``      progress: from 0 to 1, what the actor said to it, and when
 ========================  =====================================================================
 """
@@ -94,9 +96,16 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
         record["ended_at"] = delivery.ended_at
     else:
         record["ended_at"] = now
+    _add_outcome(record, outcome, now)
+    return _encode(record).encode()
+
+
+def _add_outcome(record: dict[str, Any], outcome: Outcome, now: float) -> None:
     match outcome:
         case Succeeded():
             _add_result(record, outcome)
+            if outcome.done_by is not None:
+                record["done_by"] = outcome.done_by
         case Retry(delay, error):
             record["due_at"] = now + delay.total_seconds()
             record["error"] = describe(error)
@@ -113,7 +122,6 @@ def encode_record(delivery: Delivery, outcome: Outcome, now: float) -> bytes:
             record["why"] = detail
         case Quarantine(kills):
             record["kills"] = kills
-    return _encode(record).encode()
 
 
 def _add_result(record: dict[str, Any], outcome: Succeeded) -> None:

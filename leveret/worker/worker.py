@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -19,6 +20,7 @@ from dramatiq.middleware import Middleware
 from leveret import metrics
 from leveret.amqp import IOThread, Outbound
 from leveret.amqp.connection import thread_name
+from leveret.claims.desk import Desk
 from leveret.errors import InvalidJob
 from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, decode, job_time
 from leveret.outcome import (
@@ -46,7 +48,6 @@ from leveret.worker.workqueue import WorkQueue
 
 if TYPE_CHECKING:
     from leveret.broker import LeveretBroker
-    from leveret.checkpoints import Checkpoints
     from leveret.results.store import ResultStore
     from leveret.worker.control import Load
     from leveret.worker.delivery import Delivery, Session
@@ -128,6 +129,9 @@ class Worker:
         max_body_bytes: int = MAX_BODY_BYTES,
         database_url: str | None = None,
         results: ResultStore | None = None,
+        claims_url: str | None = None,
+        claim_lease: timedelta = timedelta(seconds=30),
+        claim_keep: timedelta = timedelta(days=30),
     ) -> None:
         self.broker = broker
         self.queues = tuple(queues)
@@ -135,9 +139,15 @@ class Worker:
         self.lane = lane
         self._work = WorkQueue()
         self._limits = TimeLimits()
-        self._notebook = None if database_url is None else _notebook(database_url)
+        self._desk = Desk(
+            self.id,
+            database_url=database_url,
+            claims_url=claims_url,
+            lease=claim_lease,
+            keep=claim_keep,
+            threads=1 if lane else threads,
+        )
         self._threads = [WorkerThread(self, n) for n in range(1 if lane else threads)]
-        self._results = results
         self._max_body_bytes = max_body_bytes
         self._io = IOThread(thread_name("worker"))
         self._control = Control(
@@ -150,8 +160,9 @@ class Worker:
             broker,
             self._limits,
             max_body_bytes=max_body_bytes,
-            notebook=self._notebook,
+            desk=self._desk,
             is_cancelled=self._control.is_cancelled,
+            keep=None if results is None else functools.partial(keep_result, store=results),
         )
         self._outbound = Outbound(
             self._io,
@@ -212,6 +223,7 @@ class Worker:
     def start(self) -> None:
         """Connect, start the threads, and begin to consume; returns at once."""
         self.broker.check_actors()
+        self._desk.check(name for name in self.broker.actors if self.broker.policy(name).once)
         self.broker.publisher = self.publisher
         self.broker.emit_before("worker_boot", self)
         for thread in self._threads:
@@ -244,8 +256,7 @@ class Worker:
             for thread in self._threads:
                 thread.join(2.0)
         self._io.stop()
-        if self._notebook is not None:
-            self._notebook.close()
+        self._desk.close()
         self.broker.emit_after("worker_shutdown", self)
         return idle
 
@@ -286,8 +297,6 @@ class Worker:
                 if not delivery.session.is_over:
                     thread.delivery = delivery
                     outcome = self._executor.run(delivery)
-                    if self._results is not None and isinstance(outcome, Succeeded):
-                        outcome = keep_result(delivery, outcome, self._results)
                     self._settler.submit(delivery, outcome)
                     thread.delivery = None
                 self._work.done()
@@ -398,6 +407,8 @@ class Worker:
             signal = "nack" if isinstance(outcome, Dead | Expired) else "ack"
             self.broker.emit_before(signal, delivery)
             self.broker.emit_after(signal, delivery)
+        if delivery.noted and isinstance(outcome, Succeeded):
+            self._desk.forget_checkpoint(delivery.label)
         job = delivery.job
         actor = "unknown"
         if job is not None and job.actor in self.broker.actors:
@@ -517,15 +528,6 @@ def _cancellations(url: str) -> Load | None:
     return functools.partial(load, url)
 
 
-def _notebook(url: str) -> Checkpoints | None:
-    try:
-        from leveret.checkpoints import Checkpoints  # noqa: PLC0415 - plain jobs need no psycopg
-        from leveret.store.connections import Connections  # noqa: PLC0415
-    except ImportError:
-        return None
-    return Checkpoints(Connections(url, application="leveret worker"))
-
-
 def _wanted_at(delivery: Delivery) -> float | None:
     job = delivery.job
     if job is None:
@@ -556,7 +558,9 @@ def _log_transition(
     if duration is not None:
         who["duration"] = round(duration, 6)
     match outcome:
-        case Succeeded():
+        case Succeeded(_, done_by):
+            if done_by is not None:
+                who["done_by"] = done_by
             log.info("job.succeeded", **who)
         case Retry(delay, error):
             log.warning(

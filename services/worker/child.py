@@ -51,6 +51,9 @@ def main() -> int:
             max_body_bytes=settings.max_body_bytes,
             database_url=settings.database_url,
             results=results,
+            claims_url=settings.claims_url,
+            claim_lease=settings.claim_lease,
+            claim_keep=settings.claim_keep,
         )
         worker.start()
     except ConfigurationError as error:

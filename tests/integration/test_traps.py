@@ -545,13 +545,13 @@ def test_the_running_job_is_known_to_its_actor_and_nobody_else(worker):
     def do():
         job = leveret.current_job()
         worker.notes.append(
-            (job.id, job.actor, job.queue, job.attempt, job.idempotency_key, job.correlation_id)
+            (job.id, job.actor, job.queue, job.attempt, job.priority, job.correlation_id)
         )
 
     worker.start()
-    job = worker.send("work.do", correlation_id="order-7", idempotency_key="k", job_id="my-id")
+    job = worker.send("work.do", correlation_id="order-7", priority=3, job_id="my-id")
     worker.noted(1)
-    assert worker.notes == [("my-id", "work.do", "default", 1, "k", "order-7")]
+    assert worker.notes == [("my-id", "work.do", "default", 1, 3, "order-7")]
     assert job == "my-id"
     assert leveret.current_job() is None
 

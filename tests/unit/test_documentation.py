@@ -56,10 +56,10 @@ def test_everything_exported_exists_and_is_documented(name):
 
 
 def test_the_root_exports_what_it_promises_and_nothing_more():
-    """Ten names are all that most users ever need."""
+    """Twelve names are all that most users ever need."""
     assert leveret.__all__ == [
         "Backoff", "Dead", "Job", "LeveretError", "Publisher", "Receipt", "Retry", "Snooze",
-        "actor", "current_job",
+        "actor", "current_job", "once_connection", "once_session",
     ]  # fmt: skip
     with pytest.raises(AttributeError, match="nonsense"):
         _ = leveret.nonsense

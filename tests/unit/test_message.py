@@ -58,6 +58,9 @@ JOBS = st.builds(
     app_id=st.none() | SHORT,
     idempotency_key=st.none() | SHORT,
     once=st.booleans(),
+    unique_for=st.none() | st.integers(1, 366 * 86_400).map(lambda s: timedelta(seconds=s)),
+    unique_until=st.none() | st.sampled_from(["started", "done"]),
+    on_conflict=st.sampled_from(["skip", "replace"]),
     traceparent=st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     tracestate=st.none() | st.just("congo=t61rcWkgMzE"),
 )

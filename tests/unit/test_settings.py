@@ -19,6 +19,9 @@ GOOD = {
     "LEVERET_RESULT_STORE": ("s3://bucket/results", "s3://bucket/results"),
     "LEVERET_OUTBOX_URLS": ("postgresql://h/a,postgresql://h/b",) * 2,
     "LEVERET_OUTBOX_LISTEN_URLS": ("postgresql://h/a", "postgresql://h/a"),
+    "LEVERET_CLAIMS_URL": ("postgresql://u:p@h/shop", "postgresql://u:p@h/shop"),
+    "LEVERET_CLAIM_LEASE": ("10", timedelta(seconds=10)),
+    "LEVERET_CLAIM_KEEP": ("3600", timedelta(hours=1)),
     "LEVERET_MANAGEMENT_URL": ("http://u:p@h:15672", "http://u:p@h:15672"),
     "LEVERET_ACTORS": (" acme.jobs, acme.more ,", ("acme.jobs", "acme.more")),
     "LEVERET_QUEUES": ("default,gpu-1", ("default", "gpu-1")),
@@ -36,6 +39,8 @@ GOOD = {
 BAD = {
     "LEVERET_QUEUES": ["any", "Default", "a,a", "a b", ",", "a.b", "é"],
     "LEVERET_PUBLISH_TIMEOUT": ["0", "-1", "soon", "nan", "inf", "1e9", "1e-300"],
+    "LEVERET_CLAIM_LEASE": ["0", "-1", "long"],
+    "LEVERET_CLAIM_KEEP": ["0", "forever"],
     "LEVERET_MAX_BODY_BYTES": ["0", "-5", "1.5", "1e6", "many", str(2**40), "9" * 5000],
     "LEVERET_PREFETCH": ["65536", "-1", "x", "²"],
     "LEVERET_EDITED_REPLAY": ["yes", "1"],
