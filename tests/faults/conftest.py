@@ -14,6 +14,7 @@ from leveret.publisher import Publisher
 from leveret.topology import build
 from tests.support.books import Books
 from tests.support.brokers import PrivateBroker
+from tests.support import oncejobs
 from tests.support.faultjobs import ACTORS, Journal
 from tests.support.pools import WorkerPool
 from tests.support.workshop import Workshop
@@ -40,7 +41,7 @@ def broken_broker(checkout: Checkout) -> Iterator[PrivateBroker]:
     # The management API shall know of a connection soon.
     broker = PrivateBroker(checkout, {"collect_statistics_interval": "500"})
     try:
-        broker.declare(ACTORS)
+        broker.declare({**ACTORS, **oncejobs.ACTORS})
         yield broker
     finally:
         broker.destroy()
