@@ -148,9 +148,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The effects have been had; ``job_id`` is the job that had them, ``result`` is what it
-    said of its result.
-    """
+    """The effects have been had by ``job_id``; ``result`` is what was said of its result."""
 
     job_id: str
     result: bytes | None
@@ -197,10 +195,11 @@ class Claims:
         ``idle`` says that no run of this process has the claim: then a claim that is in its name
         was made by a statement whose answer was lost, or could not be released.
         """
+        key = storable(key)
         values = {
             "actor": actor,
             "key": key,
-            "job": job_id,
+            "job": storable(job_id),
             "worker": self._worker,
             "lease": self._lease,
             "keep": self._keep,

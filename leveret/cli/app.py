@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leveret import asyncapi as contract
-from leveret.cli import audit, cancel, dead, keys, migrate, outbox, topology
+from leveret.cli import audit, cancel, claims, dead, keys, migrate, outbox, topology
 from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
 from leveret.errors import ConfigurationError, InvalidJob
 from leveret.management import Management
@@ -31,6 +31,7 @@ app.add_typer(dead.app, name="dead")
 jobs = typer.Typer(no_args_is_help=True, help="What became of jobs, and what is to become of them.")
 cancel.register(jobs)
 app.add_typer(jobs, name="jobs")
+app.add_typer(claims.app, name="claims")
 app.command()(migrate.migrate)
 app.command()(audit.audit)
 
@@ -50,6 +51,10 @@ def publish(
     ] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=255)] = None,
     job_id: Annotated[str | None, typer.Option(help="The job's id.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option("--key", help="Jobs with the same key have their effects once.")
+    ] = None,
+    once: Annotated[bool, typer.Option(help="The job has its effects once.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Publish a job, wait until the broker has it, and print its id."""
@@ -74,6 +79,8 @@ def publish(
             expires=expires,
             priority=priority,
             job_id=job_id,
+            idempotency_key=idempotency_key,
+            once=once,
         )
     if as_json:
         print_json({"job_id": found})
