@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leveret.message import plain
-from leveret.store.connections import Connections, storable
+from leveret.message import plain, storable
+from leveret.store.connections import Connections
 
 __all__ = ["MAX_CHECKPOINT_BYTES", "Checkpoints"]
 

@@ -53,6 +53,7 @@ __all__ = [
     "new_id",
     "plain",
     "read_json",
+    "storable",
 ]
 
 #: The largest body of a job. Larger things belong into a storage, and their address into the job.
@@ -337,6 +338,11 @@ def arguments_key(body: bytes) -> str:
     """
     canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
     return f"arguments:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def storable(text: str) -> str:
+    """Write an id or a key, which may be any string, as PostgreSQL takes it: without U+0000."""
+    return text.replace("\0", "\\0") if "\0" in text else text
 
 
 # -------------------------------------------------------------------------------------- headers

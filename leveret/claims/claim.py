@@ -46,6 +46,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from leveret.message import storable
+
 if TYPE_CHECKING:
     from leveret.store.connections import Connections
 

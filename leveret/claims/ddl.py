@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from leveret.store.schema import Claim
+from leveret.store.schema import metadata
 
 __all__ = ["ddl"]
 
 
 def ddl() -> str:
     """Return the statements that create what is missing, for a migration of the service."""
-    table = Claim.__table__
-    made = [CreateTable(table, if_not_exists=True)]  # type: ignore[arg-type]
-    indexes = sorted(table.indexes, key=lambda index: str(index.name))  # type: ignore[attr-defined]
-    statements = [
-        str(statement.compile(dialect=postgresql.dialect())).strip()  # type: ignore[no-untyped-call]
-        for statement in (*made, *(CreateIndex(index, if_not_exists=True) for index in indexes))
+    table = metadata.tables["claims"]
+    indexes = sorted(table.indexes, key=lambda index: str(index.name))
+    made: list[ExecutableDDLElement] = [
+        CreateTable(table, if_not_exists=True),
+        *(CreateIndex(index, if_not_exists=True) for index in indexes),
     ]
-    return "".join(
-        "\n".join(line.rstrip().replace("\t", "    ") for line in statement.splitlines()) + ";\n"
-        for statement in statements
-    )
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    statements = [str(statement.compile(dialect=dialect)).strip() for statement in made]
+    text = "".join(f"{statement};\n" for statement in statements).replace("\t", "    ")
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())

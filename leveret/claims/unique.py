@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from leveret.claims.decision import Published, Standing, Wish, decide
-from leveret.message import Job, arguments_key, encode_arguments, job_time
+from leveret.message import Job, arguments_key, encode_arguments, job_time, storable
 
 if TYPE_CHECKING:
     from leveret.store.connections import Connections
@@ -119,8 +119,8 @@ class Hold:
 
     def __init__(self, actor: str, key: str, job_id: str) -> None:
         self.actor = actor
-        self.key = key
-        self.job_id = job_id
+        self.key = storable(key)
+        self.job_id = storable(job_id)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Uniques:
         """Let a job stand for its key; or tell why it is redundant."""
         hold = Hold(job.actor, key, job.id)
         wish = Wish(
-            job=Published(job_id=job.id, at=published),
+            job=Published(job_id=hold.job_id, at=published),
             period=job.unique_for,
             until=job.unique_until,
             on_conflict=job.on_conflict,
@@ -223,8 +223,8 @@ def register_unique(connection: Any, job: Job) -> None:
     published = published_at(job, None, datetime.now(UTC))
     values = {
         "actor": job.actor,
-        "key": key_of(job),
-        "job": job.id,
+        "key": storable(key_of(job)),
+        "job": storable(job.id),
         "published": published,
         "until": max(job.due_at or published, published)
         + (job.unique_for or timedelta(0))

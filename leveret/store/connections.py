@@ -19,7 +19,7 @@ from psycopg import errors
 from leveret.errors import DatabaseUnavailable
 from leveret.store.engine import connect_options, conninfo
 
-__all__ = ["Connections", "storable"]
+__all__ = ["Connections"]
 
 log = logging.getLogger("leveret.store")
 
@@ -158,8 +158,3 @@ class Connections:
             else:
                 connection.close()
         return rows
-
-
-def storable(text: str) -> str:
-    """Write an id or a key, which may be any string, without U+0000: PostgreSQL has none."""
-    return text.replace("\0", "\\0") if "\0" in text else text

@@ -12,9 +12,9 @@ import pytest
 from leveret import names
 from leveret.publisher import Publisher
 from leveret.topology import build
+from tests.support import oncejobs
 from tests.support.books import Books
 from tests.support.brokers import PrivateBroker
-from tests.support import oncejobs
 from tests.support.faultjobs import ACTORS, Journal
 from tests.support.pools import WorkerPool
 from tests.support.workshop import Workshop

@@ -69,17 +69,19 @@ def waiting(node):
 
 
 def test_balances_are_exact_though_workers_broker_and_database_are_killed(
-    broker, node, publisher, books, once_pool, postgres, journal
+    broker, publisher, books, once_pool, postgres
 ):
     """200 jobs, each delivered up to five times: every effect is there, and there once."""
     dice = random.Random(7)
     workers = once_pool(threads=4, processes=2)
+    journal = workers.journal
     jobs, published = {}, []
     for n in range(200):
         by_key = n % 2 == 1
         jobs[n] = new_id()
-        for _ in range(dice.randint(1, 5)):
-            published.append((n, new_id() if by_key else jobs[n], by_key))
+        published += [
+            (n, new_id() if by_key else jobs[n], by_key) for _ in range(dice.randint(1, 5))
+        ]
     dice.shuffle(published)
 
     def publish():
@@ -118,7 +120,7 @@ def test_balances_are_exact_though_workers_broker_and_database_are_killed(
     assert not publishing.is_alive()
     ids = [job_id for _, job_id, _ in published]
     books.wait_settled(ids, timeout=60)
-    wait_until(lambda: waiting(node) == 0, timeout=60, what="all duplicates have ended")
+    wait_until(lambda: waiting(broker.vhost) == 0, timeout=60, what="all duplicates have ended")
     books.read()
     assert journal.started_again(), "nothing was hit"
     assert _ends(books, ids) == {"succeeded"}

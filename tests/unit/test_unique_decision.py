@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -146,7 +147,7 @@ def test_until_done_never_two_run_at_once(history):
     """And whoever is left out was published before the end of another."""
     published, events = history
     _, ran, left_out = play(published, events, Wish(job=job("", 0), until="done"))
-    for one, other in zip(ran, ran[1:], strict=False):
+    for one, other in itertools.pairwise(ran):
         assert one.done is not None
         assert one.done < other.started
     for n, (reason, _) in left_out.items():
@@ -162,7 +163,7 @@ def test_for_a_time_those_that_ran_were_published_that_far_apart(history, second
     wish = Wish(job=job("", 0), period=timedelta(seconds=seconds))
     _, ran, left_out = play(published, events, wish)
     times = [(r.job.at - BEGIN).total_seconds() for r in ran]
-    assert all(b - a >= seconds for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= seconds for a, b in itertools.pairwise(times))
     for n, (reason, _) in left_out.items():
         other = next(r for r in ran if reason == f"duplicate of {r.job.job_id}")
         assert published[n] < (other.job.at - BEGIN).total_seconds() + seconds
