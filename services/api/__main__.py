@@ -6,19 +6,14 @@ import logging
 import sys
 
 import structlog
-import uvicorn
 
 from leveret import logs
 from leveret.errors import ConfigurationError
 from leveret.settings import Settings
 from services.api.app import create_app
-from services.api.edge import MAX_HEADER_BYTES
+from services.api.server import Server
 
 log = structlog.get_logger("leveret.api")
-
-#: What is under way when it is told to stop has so long to end.
-_GRACE_SECONDS = 8
-_BACKLOG = 512
 
 
 def main() -> int:
@@ -33,34 +28,13 @@ def main() -> int:
         return 2
     # Its warnings are of interest, its greetings are not.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.http_host,
-            port=settings.http_port,
-            # Unlike httptools it bounds what headers it reads.
-            http="h11",
-            h11_max_incomplete_event_size=2 * MAX_HEADER_BYTES,
-            ws="none",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=True,
-            proxy_headers=bool(settings.http_trusted_proxies),
-            forwarded_allow_ips=list(settings.http_trusted_proxies),
-            backlog=_BACKLOG,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-    )
+    server = Server(app, settings)
     log.info("api.starting", host=settings.http_host, port=settings.http_port)
     try:
         server.run()
-    except SystemExit:
-        return 2 if not server.started else 1
-    finally:
-        log.info("api.stopped")
+    except SystemExit:  # uvicorn's way to say that it could not begin
+        return 2
+    log.info("api.stopped")
     return 0
 
 

@@ -15,9 +15,11 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from leveret.control import ControlSender
 from leveret.declaration import load_actors
-from leveret.errors import ConfigurationError
+from leveret.errors import ConfigurationError, LeveretError, TooManyWaiters
 from leveret.management import Management
+from leveret.results import AsyncWatcher
 from leveret.settings import Settings
 from leveret.store import async_engine, partition
 from leveret.store.api_keys import Key
@@ -63,6 +65,8 @@ class Context:
             if settings.management_url is None
             else Management(settings.management_url, timeout_seconds=5.0)
         )
+        self.watcher = AsyncWatcher(settings.require_listen_url())
+        self.control = None if settings.amqp_url is None else ControlSender(settings.amqp_url)
         self._vhost = _vhost_of(settings.amqp_url or "")
         self._management_lock = threading.Lock()
         self._queues: list[dict[str, Any]] = []
@@ -72,8 +76,15 @@ class Context:
         self._days: frozenset[date] = frozenset()
         self._days_until = 0.0
 
+    async def start(self) -> None:
+        """Begin, on the loop that everything else is called on."""
+        await self.watcher.start()
+
     async def close(self) -> None:
         """Close the connections."""
+        await self.watcher.stop()
+        if self.control is not None:
+            await asyncio.to_thread(self.control.close)
         await self.engine.dispose()
         if self.management is not None:
             self.management.close()
@@ -117,6 +128,15 @@ class Context:
                 if not left or getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN:
                     raise
         raise AssertionError("unreachable")
+
+    async def wait_for(self, job_id: str, seconds: float) -> None:
+        """Return when a job has ended, when the time is over, or when waiting is not possible."""
+        try:
+            await self.watcher.wait(job_id, timeout=seconds)
+        except TooManyWaiters:
+            raise
+        except LeveretError:
+            return
 
     async def is_ready(self) -> bool:
         """Tell whether the database answers and has the schema of this release."""

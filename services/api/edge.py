@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leveret import metrics
-from leveret.errors import ConfigurationError, ManagementError, ReplayRefused
+from leveret.errors import ConfigurationError, ManagementError, ReplayRefused, TooManyWaiters
 from leveret.ledger.query import InvalidCursor
 from services.api.context import Caller, Context
 from services.api.problem import Fault, Kind, Problem, response
@@ -159,7 +159,7 @@ def problem_of(error: BaseException) -> Problem:
             found = Problem(_REFUSALS.get(error.reason, Kind.INVALID), str(error), errors=[fault])
         case ManagementError():
             found = _unavailable("RabbitMQ's management API does not answer; ask again")
-        case ConfigurationError():
+        case ConfigurationError() | TooManyWaiters():
             found = _unavailable(str(error))
         case _ if _is_unmigrated(error):
             found = _unavailable("the database lacks this release's tables; run `leveret migrate`")

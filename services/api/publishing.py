@@ -23,17 +23,20 @@ from sqlalchemy import select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from leveret import outbox
 from leveret.ledger import State
-from leveret.message import format_time
 from leveret.store import audit_log
 from leveret.store.identity import resolve_times
-from leveret.store.schema import IdempotentRequest, JobRow, OutboxRow
+from leveret.store.schema import IdempotentRequest, JobRow
 from services.api.catalogue import Prepared
 from services.api.context import Caller
 from services.api.models import Accepted
 from services.api.problem import Fault, Kind, Problem
 
 __all__ = ["Again", "Answer", "accept"]
+
+#: Larger than any body: the size has been checked against the setting by then.
+_CHECKED = 2**31
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +100,7 @@ def accept(
         if again is not None:
             _remember(connection, caller, again, answer)
     if fresh:
-        connection.execute(insert(OutboxRow), [_outbox_row(job) for job in fresh])
+        outbox.enqueue_many(connection, [job.job for job in fresh], max_body_bytes=_CHECKED)
     audit_log.record(
         connection,
         who=caller.who,
@@ -139,29 +142,6 @@ def _row(job: Prepared, created_at: datetime, now: datetime) -> dict[str, Any]:
         "published_at": now,
         "state": job.state,
         "due_at": job.job.due_at,
-    }
-
-
-def _outbox_row(prepared: Prepared) -> dict[str, Any]:
-    job = prepared.job
-    options = {
-        "priority": job.priority,
-        "correlation_id": job.correlation_id,
-        "app_id": job.app_id,
-        "max_retries": job.max_retries,
-        "expires_at": None if job.expires_at is None else format_time(job.expires_at),
-        "idempotency_key": job.idempotency_key,
-        "once": job.once or None,
-        "traceparent": job.traceparent,
-        "tracestate": job.tracestate,
-    }
-    return {
-        "job_id": job.id,
-        "actor": job.actor,
-        "queue": job.queue,
-        "body": prepared.body,
-        "options": {name: value for name, value in options.items() if value is not None},
-        "due_at": job.due_at,
     }
 
 

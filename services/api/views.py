@@ -15,13 +15,16 @@ from leveret.deadletters import Replay as ReplayLine
 from leveret.deadletters.query import Letter
 from leveret.errors import InvalidJob
 from leveret.ledger import State
+from leveret.ledger.cancel import CancelOutcome
 from leveret.ledger.query import JobDetail
+from leveret.ledger.retry import RetryOutcome
 from leveret.message import read_json
 from services.api.models import Time, Word, kept
 
 __all__ = [
     "Attempt",
     "AttemptList",
+    "Cancelled",
     "DeadLetter",
     "DeadLetterLine",
     "DeadLetterPage",
@@ -39,6 +42,7 @@ __all__ = [
     "Replay",
     "ReplayPage",
     "ReplayResults",
+    "Retried",
     "Worker",
     "WorkerList",
 ]
@@ -177,6 +181,28 @@ class AttemptList(BaseModel):
     """What was tried for a job, the oldest first."""
 
     attempts: list[Attempt]
+
+
+class Cancelled(BaseModel):
+    """What came of calling a job off."""
+
+    id: str
+    outcome: CancelOutcome = Field(description="cancelled or requested")
+    state: State | None = Field(description="Where it stands now.")
+    detail: str
+    told: bool = Field(
+        description="Whether the workers have been told. Those that have not been read it in the "
+        "database when they next connect."
+    )
+
+
+class Retried(BaseModel):
+    """What came of running a job again."""
+
+    id: str
+    outcome: RetryOutcome = Field(description="queued or replaying")
+    detail: str
+    replay_id: int | None = Field(description="The replay that runs its dead letter again.")
 
 
 # ------------------------------------------------------------------------------------- dead letters

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
-import uvicorn
 
 from compose.native import ports
 from leveret.settings import Settings
 from leveret.store import api_keys, engine
 from services.api import create_app
+from services.api.server import Server
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ class Api:
         )
         self.app = create_app(self.settings)
         self.engine: Engine = engine(database, pool_size=2)
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self.app, host=ports.HOST, port=0, http="h11", log_config=None, access_log=False
-            )
-        )
+        self._server = Server(self.app, self.settings, port=0)
         self._thread = threading.Thread(target=self._server.run, name="api", daemon=True)
         self._thread.start()
         wait_until(lambda: self._server.started, timeout=30, what="the API listens")

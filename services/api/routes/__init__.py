@@ -5,6 +5,7 @@ from services.api.routes import (
     audit_log,
     dead_letters,
     health,
+    job_control,
     jobs,
     keys,
     queues,
@@ -17,5 +18,15 @@ __all__ = ["ROUTERS", "health"]
 #: Everything below ``/v1``.
 ROUTERS = tuple(
     module.router
-    for module in (jobs, dead_letters, replays, queues, workers, actors, keys, audit_log)
+    for module in (
+        job_control,
+        jobs,
+        dead_letters,
+        replays,
+        queues,
+        workers,
+        actors,
+        keys,
+        audit_log,
+    )
 )

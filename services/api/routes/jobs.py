@@ -21,7 +21,10 @@ from services.api.publishing import Again, Answer, accept
 from services.api.route import ScopedRoute, Size, needs
 from services.api.views import Attempt, AttemptList, Job, JobLine, JobPage, JobQuery
 
-__all__ = ["router"]
+__all__ = ["MAX_WAIT_SECONDS", "is_job_id", "router", "unknown"]
+
+#: How long a request may wait for a job.
+MAX_WAIT_SECONDS = 60.0
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=ScopedRoute)
 
@@ -142,7 +145,7 @@ async def list_attempts(job_id: str, context: Shared) -> AttemptList:
 
     found = await context.run(read) if is_job_id(job_id) else None
     if found is None:
-        raise _unknown(job_id)
+        raise unknown(job_id)
     return AttemptList(attempts=[Attempt.model_validate(entry) for entry in found])
 
 
@@ -152,11 +155,28 @@ async def list_attempts(job_id: str, context: Shared) -> AttemptList:
     openapi_extra=needs(Scope.READ),
     responses=answers(404, 422),
 )
-async def show_job(job_id: str, context: Shared) -> Job:
-    """Show a job with its arguments and, when it has succeeded, its result."""
+async def show_job(
+    job_id: str,
+    context: Shared,
+    wait: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="Answer when the job has ended, or after so many seconds.",
+        ),
+    ] = None,
+) -> Job:
+    """Show a job with its arguments and, when it has succeeded, its result.
+
+    With `wait` the answer comes as soon as the job has ended: how it is then is for `state` to say.
+    """
+    if wait and is_job_id(job_id):
+        await context.wait_for(job_id, wait)
     found = await context.run(query.job, job_id) if is_job_id(job_id) else None
     if found is None:
-        raise _unknown(job_id)
+        raise unknown(job_id)
     return Job.of(found)
 
 
@@ -165,7 +185,8 @@ def is_job_id(text: str) -> bool:
     return 0 < len(text.encode(errors="replace")) <= 255 and "\0" not in text
 
 
-def _unknown(job_id: str) -> Problem:
+def unknown(job_id: str) -> Problem:
+    """Return the problem with a job that is not there."""
     return Problem(Kind.NOT_FOUND, f"the ledger does not know a job {job_id[:300]!r}")
 
 
