@@ -263,8 +263,9 @@ def _refile(engine: Engine, day: date, now: datetime) -> int:
     jobs, attempts = (partition.name_of(table, day) for table in partition.PARTITIONED)
     window = {"start": _end(day) - timedelta(days=1), "end": _end(day)}
     find = text(
-        f"SELECT id FROM {jobs} AS r WHERE {_MOVABLE} ORDER BY id LIMIT {_BATCH} FOR UPDATE"
-    )  # noqa: E501, S608
+        f"SELECT id FROM {jobs} AS r WHERE {_MOVABLE}"  # noqa: S608 - names of our own
+        f" ORDER BY id LIMIT {_BATCH} FOR UPDATE"
+    )
     move = text(
         f"INSERT INTO jobs (id, created_at, {', '.join(_CONTENT + _STANDING)})"  # noqa: S608
         f" SELECT r.id, k.created_at, {', '.join(f'r.{name}' for name in _CONTENT + _STANDING)}"
