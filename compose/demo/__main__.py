@@ -17,22 +17,25 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pika.exceptions
 from rich.console import Console
 
 from compose.demo.broker import VHOST, DemoBroker
+from compose.demo.database import create_database
 from compose.demo.errors import DemoError
 from compose.demo.flights import counts_by_day, draw_charts, write_parquet
 from compose.demo.mailbox import Mailbox
+from compose.demo.observer import Observer
+from compose.demo.operator import Operator, counted
 from compose.demo.plan import Kind, Plan
 from compose.demo.pool import Pools
 from compose.demo.receiver import TEMPERS, Receiver
-from compose.demo.recorder import Recorder
 from compose.demo.scenario import Scenario, State
 from compose.demo.summary import print_summary
-from compose.demo.verdict import Check, Evidence, checks
-from compose.demo.view import LiveView, PlainView
+from compose.demo.verdict import Aftermath, Check, Evidence, checks
+from compose.demo.view import LiveView, PlainView, View
 from compose.native.errors import StackError
 from compose.native.paths import Checkout
 from leveret.errors import LeveretError
@@ -75,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--plain", action="store_true", help="lines instead of the live view")
     parser.add_argument(
-        "--timeout", type=float, default=120, help="seconds until it gives up (default 120)"
+        "--timeout", type=float, default=300, help="seconds until it gives up (default 300)"
     )
     return parser.parse_args()
 
@@ -90,16 +93,15 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
     folder = _new_folder(home, run)
     broker = DemoBroker(checkout)
     pools = Pools(checkout, folder / "log")
-    is_live = console.is_terminal and not arguments.plain
-    title = "Leveret: the flights of 2013 out of New York"
-    view = LiveView(console, state.began, title) if is_live else PlainView(state.began)
+    view = _view(console, state.began, plain=arguments.plain)
 
     with ExitStack() as stack:
         stack.enter_context(view)
         view.step(f"preparing flights, pictures and the virtual host {VHOST}")
         pools.stop()
-        with ThreadPoolExecutor(max_workers=1) as background:
+        with ThreadPoolExecutor(max_workers=2) as background:
             preparing = background.submit(broker.prepare)
+            creating = background.submit(create_database, broker.stack_database)
             parquet = home / "flights.parquet"
             write_parquet(parquet)
             flights = counts_by_day(parquet)
@@ -111,22 +113,29 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
             receiver.start()
             stack.callback(receiver.stop)
             preparing.result()
+            database = creating.result()
         plan = Plan(
             run=run,
             days=dict(list(flights.items())[: arguments.days]),
             pictures=pictures,
             receivers={name: receiver.url(name) for name in TEMPERS},
         )
-        recorder = Recorder(broker.url("recorder"), folder / "dead-letters")
-        recorder.start()
-        stack.callback(recorder.stop)
-        view.step("starting workers, and publishing")
+        observer = Observer(database, broker.url("recorder"), folder / "dead-letters")
+        observer.start()
+        stack.callback(observer.stop)
+        view.step("starting recorder, relay, API and workers, and publishing")
         stack.callback(pools.stop)
-        pools.start(_environment(broker, folder, parquet, mailbox, receiver))
+        environments = {
+            role: broker.environment(role, database)
+            for role in ("recorder", "relay", "api", "worker", "admin")
+        }
+        environments["worker"] |= _environment(folder, parquet, mailbox, receiver)
+        api = pools.start(environments)
+        operator = stack.enter_context(Operator(api, environments["admin"], checkout.root))
         scenario = Scenario(
             plan,
             url=broker.url("publisher"),
-            recorder=recorder,
+            observer=observer,
             pools=pools,
             view=view,
             state=state,
@@ -136,8 +145,8 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
             "some of which go wrong"
         )
         in_time = scenario.run(timeout_seconds=arguments.timeout)
+        aftermath = _operate(operator, receiver, view)
         deaths = pools.deaths()
-        view.step("draining the workers")
 
     found = Evidence(
         plan=plan,
@@ -147,30 +156,56 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
         deliveries=receiver.deliveries,
         deaths=deaths,
         killed=scenario.killed,
+        aftermath=aftermath,
     )
     statements = checks(found)
     if not in_time:
         late = f"{len(scenario.unfinished())} jobs have no end after {arguments.timeout:g} s"
         statements.insert(0, Check(holds=False, text=late))
+    print_summary(console, found=found, statements=statements, state=state, places=_places(folder))
+    return 0 if all(statement.holds for statement in statements) else 1
+
+
+def _view(console: Console, began: float, *, plain: bool) -> LiveView | PlainView:
+    """Show it live on a terminal, in lines anywhere else."""
+    if plain or not console.is_terminal:
+        return PlainView(began)
+    return LiveView(console, began, "Leveret: the flights of 2013 out of New York")
+
+
+def _operate(operator: Operator, receiver: Receiver, view: View) -> Aftermath:
+    """Look at what has become of the jobs, replay what can be mended, and have all audited."""
+    states, groups = operator.states(), operator.groups()
+    view.step(f"the API says: {counted(states)}; {len(groups)} groups of dead letters")
+    replay: dict[str, Any] = {}
+    for group in groups:
+        if group["actor"] == "webhook.deliver":
+            receiver.mend("closed")
+            view.step(f"the receiver is mended; replaying group {group['fingerprint'][:8]}")
+            replay = operator.replay(group["fingerprint"])
+            break
+    view.step("auditing, and draining the workers")
+    return Aftermath(states=states, groups=groups, replay=replay, audit=operator.audit())
+
+
+def _places(folder: Path) -> list[tuple[str, Path | str]]:
+    """Return where things lie, for a person in the current directory."""
     shown = _shown(folder)
-    places = [
+    return [
         ("reports", shown / "storage" / "reports"),
         ("pictures", shown / "storage" / "pictures"),
         ("mails", shown / "mails"),
         ("webhooks", shown / "webhooks.jsonl"),
         ("dead letters", shown / "dead-letters"),
-        ("workers' logs", shown / "log"),
+        ("logs", shown / "log"),
     ]
-    print_summary(console, found=found, statements=statements, state=state, places=places)
-    return 0 if all(statement.holds for statement in statements) else 1
 
 
 def _environment(
-    broker: DemoBroker, folder: Path, parquet: Path, mailbox: Mailbox, receiver: Receiver
+    folder: Path, parquet: Path, mailbox: Mailbox, receiver: Receiver
 ) -> dict[str, str]:
-    """Return the settings of the demonstration's workers."""
+    """Return the settings that the actors of the demonstration need."""
     return {
-        **broker.environment("worker"),
         "LEVERET_LOG_FORMAT": "json",
         "LEVERET_STORAGE_URL": str(folder / "storage"),
         "LEVERET_SOURCE_FLIGHTS_URL": str(parquet),

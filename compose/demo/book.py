@@ -1,21 +1,16 @@
-"""What the broker reports of the jobs of one run, folded into a story for each. Pure.
+"""What the ledger tells of the jobs of one run, folded into a story for each. Pure.
 
-Three sources, none of which is the demonstration's own memory: the copy of every job that the tap
-of the entry exchanges puts into `leveret.ledger`, the workers' outcome records in the same queue,
-and the dead-letter queues. The same report twice changes nothing.
+Its source is the ledger, not the demonstration's own memory: the copy of every job that the tap of
+the entry exchanges brings in, the workers' outcome records, and the dead letters. The same report
+twice changes nothing.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Book", "Letter", "Note", "Record", "Story", "read_ledger"]
-
-#: The ``type`` of a ledger message that holds outcome records; any other is a tapped job.
-RECORDS_TYPE = "leveret.records"
+__all__ = ["Book", "Letter", "Note", "Record", "Story"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +37,7 @@ class Letter:
     error: str
 
 
-#: What the recorder hands over: an outcome record, a dead letter, or the id of a tapped job.
+#: What the observer hands over: an outcome record, a dead letter, or the id of a tapped job.
 Note = Record | Letter | str
 
 
@@ -125,25 +120,3 @@ class Book:
                 news, story.quarantined = not story.quarantined, True
                 return news
         return True
-
-
-def read_ledger(kind: str | None, message_id: str | None, body: bytes) -> list[Note]:
-    """Read one message of `leveret.ledger`: a tapped job, or a group of outcome records."""
-    if kind != RECORDS_TYPE:
-        return [message_id or ""]
-    group = json.loads(body)
-    return [_record(record, group["worker"]) for record in group["records"] if "id" in record]
-
-
-def _record(record: Mapping[str, Any], worker: str) -> Record:
-    error = record.get("error") or {}
-    return Record(
-        job=record["id"],
-        event=record["event"],
-        attempt=record.get("attempt", 1),
-        worker=worker,
-        due_at=record.get("due_at"),
-        reason=record.get("reason"),
-        error=error.get("message"),
-        result=record.get("result"),
-    )

@@ -38,19 +38,34 @@ _OTHERS_LEAVE_SECONDS = 6.0
 
 @dataclass(frozen=True)
 class DemoBroker:
-    """The virtual host, as each role's user reaches it."""
+    """The virtual host, as each role's user reaches it, and the database beside it."""
 
     checkout: Checkout
 
-    def environment(self, role: str) -> dict[str, str]:
-        """Return the settings of a process of this role, in the demonstration's virtual host."""
+    def environment(self, role: str, database: str | None = None) -> dict[str, str]:
+        """Return the settings of a process of this role, in the demonstration's virtual host.
+
+        ``database`` is the URL of the demonstration's; without it there is none.
+        """
         try:
             found = envfile.read(self.checkout.env_d / f"{role}.env")
         except FileNotFoundError:
             raise DemoError("the stack is not there: run `make demo`, which starts it") from None
         nodes = found["LEVERET_AMQP_URL"].split(",")
         moved = [urlsplit(n)._replace(path=f"/{quote(VHOST, safe='')}").geturl() for n in nodes]
-        return {**found, "LEVERET_AMQP_URL": ",".join(moved), "LEVERET_ACTORS": ACTORS}
+        found |= {"LEVERET_AMQP_URL": ",".join(moved), "LEVERET_ACTORS": ACTORS}
+        stack = found.pop("LEVERET_DATABASE_URL", None)
+        if stack is not None and database is not None:
+            found["LEVERET_DATABASE_URL"] = database
+        return found
+
+    @property
+    def stack_database(self) -> str:
+        """The URL of the stack's own database."""
+        try:
+            return envfile.read(self.checkout.env_d / "owner.env")["LEVERET_DATABASE_URL"]
+        except FileNotFoundError:
+            raise DemoError("the stack is not there: run `make demo`, which starts it") from None
 
     def url(self, role: str) -> str:
         """Return the AMQP URL of a role's user."""

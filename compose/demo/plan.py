@@ -19,7 +19,7 @@ __all__ = ["UNROUTABLE", "Kind", "Plan", "Planned"]
 UNROUTABLE = "unroutable"
 #: The boxes that pictures are fitted into.
 SIZES = ["800x500", "320x200"]
-#: Receivers of webhooks, by the first report; later reports go to those that still take them.
+#: Receivers of webhooks, by the first report; later ones go to one that takes them, and `closed`.
 RECEIVERS = ("steady", "deploying", "busy", "closed")
 _MEASURES = ["count", "mean:dep_delay", "median:arr_delay", "p95:arr_delay", "sum:distance"]
 
@@ -100,7 +100,7 @@ class Plan:
             case Kind.REPORT | Kind.MAIL:
                 return months
             case Kind.WEBHOOK:
-                return months - 1 + len(RECEIVERS)
+                return 2 * (months - 1) + len(RECEIVERS)
             case Kind.IMAGE:
                 return len(self.pictures)
             case Kind.ODD:
@@ -171,7 +171,7 @@ class Plan:
             attachments=[result["url"]],
         )
         at = self.months.index(month)
-        wanted = RECEIVERS if at == 0 else [RECEIVERS[at % (len(RECEIVERS) - 1)]]
+        wanted = RECEIVERS if at == 0 else (RECEIVERS[at % (len(RECEIVERS) - 1)], RECEIVERS[-1])
         for receiver in wanted:
             closed = receiver == "closed"
             yield self._job(

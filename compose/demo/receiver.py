@@ -4,7 +4,7 @@
 ``/steady``     200
 ``/deploying``  503 with ``Retry-After: 1`` twice, then 200
 ``/busy``       429 with ``Retry-After: 2`` once, then 200
-``/closed``     410: it has moved away, and says so for good
+``/closed``     410: it has moved away, until somebody has it `mended`; then 200
 ==============  =============================================================================
 """
 
@@ -52,6 +52,7 @@ class Receiver:
         self._file = file
         self._lock = threading.Lock()
         self._attempts: Counter[str] = Counter()
+        self._tempers = dict(TEMPERS)
         key = secrets.token_bytes(24)
         self._key = key
         #: What ``LEVERET_WEBHOOK_SECRET`` has to be.
@@ -73,11 +74,16 @@ class Receiver:
         """Return where webhooks for this receiver go."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/{receiver}"
 
+    def mend(self, receiver: str) -> None:
+        """Have a receiver take what comes from now on."""
+        with self._lock:
+            self._tempers[receiver] = TEMPERS["steady"]
+
     def answer(self, receiver: str, headers: Any, body: bytes) -> Answer:
         """Take a request in; return the answer."""
         job = str(headers.get("webhook-id", ""))
         with self._lock:
-            answers: list[Answer] = TEMPERS.get(receiver, [(404, None, "nobody here")])
+            answers: list[Answer] = self._tempers.get(receiver, [(404, None, "nobody here")])
             status, wait, said = answers[min(self._attempts[job], len(answers) - 1)]
             self._attempts[job] += 1
             signed = self._is_signed(headers, body)

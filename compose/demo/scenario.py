@@ -16,8 +16,8 @@ from compose.demo.verdict import pid_of
 from leveret import Job, Publisher
 
 if TYPE_CHECKING:
+    from compose.demo.observer import Observer
     from compose.demo.pool import Pools
-    from compose.demo.recorder import Recorder
     from compose.demo.view import View
 
 __all__ = ["Count", "Scenario", "State"]
@@ -61,14 +61,14 @@ class Scenario:
         plan: Plan,
         *,
         url: str,
-        recorder: Recorder,
+        observer: Observer,
         pools: Pools,
         view: View,
         state: State,
     ) -> None:
         self._plan = plan
         self._url = url
-        self._recorder = recorder
+        self._observer = observer
         self._pools = pools
         self._view = view
         self._state = state
@@ -132,16 +132,16 @@ class Scenario:
         self._state.counts[planned.kind].published += 1
 
     def _notes(self, patience_seconds: float) -> list[Note]:
-        """Return what the recorder has found, after waiting for the first of it."""
-        if self._recorder.failure is not None:
+        """Return what the observer has found, after waiting for the first of it."""
+        if self._observer.failure is not None:
             raise DemoError(
-                f"the ledger cannot be read: {self._recorder.failure!r}. Look at `make status`"
+                f"the ledger cannot be read: {self._observer.failure!r}. Look at `make status`"
             )
         found: list[Note] = []
         try:
-            found.append(self._recorder.notes.get(timeout=patience_seconds))
+            found.append(self._observer.notes.get(timeout=patience_seconds))
             while True:
-                found.append(self._recorder.notes.get_nowait())
+                found.append(self._observer.notes.get_nowait())
         except Empty:
             return found
 
@@ -196,7 +196,7 @@ class Scenario:
     def _refresh(self) -> None:
         now = time.time()
         state = self._state
-        state.waiting = dict(self._recorder.waiting)
+        state.waiting = dict(self._observer.waiting)
         state.in_wheel = sum(
             not story.is_over and bool(story.retries) and max(story.retries.values()) > now
             for story in self.book.stories.values()

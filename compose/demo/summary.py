@@ -30,7 +30,7 @@ def print_summary(
     places: Sequence[tuple[str, Path | str]],
 ) -> None:
     """Print the table of the jobs, the dead letters, what was checked, and where things lie."""
-    for part in (_jobs(found), _letters(found), _statements(statements), None, _places(places)):
+    for part in (_jobs(found), _groups(found), _statements(statements), None, _places(places)):
         console.print() if part is None else console.print(Padding(part, (0, 2), expand=False))
     console.print()
     good = all(statement.holds for statement in statements)
@@ -66,16 +66,23 @@ def _jobs(found: Evidence) -> Table:
     return table
 
 
-def _letters(found: Evidence) -> Table:
+def _groups(found: Evidence) -> Table:
     table = _table()
-    table.add_column("dead letter", no_wrap=True)
+    table.add_column("dead letters", no_wrap=True)
+    table.add_column("actor", no_wrap=True)
     table.add_column("reason", no_wrap=True)
+    table.add_column("number", justify="right", no_wrap=True)
     table.add_column("because", overflow="fold")
-    for job, story in sorted(found.book.stories.items()):
-        if story.letter is not None:
-            name = job.removeprefix(f"{found.plan.run}-")
-            reason = Text(story.letter.reason, style="yellow")
-            table.add_row(name, reason, Text(_brief(story.letter.error)))
+    replayed = found.aftermath.replay.get("which", {}).get("fingerprint")
+    for group in found.aftermath.groups:
+        mark = " ↻" if group["fingerprint"] == replayed else ""
+        table.add_row(
+            f"{group['fingerprint'][:8]}{mark}",
+            group["actor"] or "·",
+            Text(group["reason"], style="yellow"),
+            str(group["open"]),
+            Text(_brief(group["error"] or "")),
+        )
     return table
 
 

@@ -16,7 +16,7 @@ from compose.demo.book import Book
 from compose.demo.plan import Kind, Plan, Planned
 from compose.demo.receiver import Delivery
 
-__all__ = ["Check", "Evidence", "checks"]
+__all__ = ["Aftermath", "Check", "Evidence", "checks"]
 
 _SHOWN = 4
 
@@ -27,6 +27,20 @@ class Check:
 
     holds: bool
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aftermath:
+    """What an operator has found when every job had its end, and done then."""
+
+    #: The state of every job as the API told it before the replay, by id.
+    states: Mapping[str, str]
+    #: The groups of dead letters before the replay, as the API told them.
+    groups: Sequence[Mapping[str, Any]]
+    #: The replay of the group that was mended, as the API tells it.
+    replay: Mapping[str, Any]
+    #: What `leveret audit` says at the end.
+    audit: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +58,7 @@ class Evidence:
     deaths: Sequence[Mapping[str, Any]]
     #: The worker that the demonstration has killed, None if it came to nothing.
     killed: str | None
+    aftermath: Aftermath
 
 
 def checks(found: Evidence) -> list[Check]:
@@ -59,6 +74,9 @@ def checks(found: Evidence) -> list[Check]:
         _webhooks(found),
         _pictures(found),
         _killed(found),
+        _told(found),
+        _replayed(found),
+        _audited(found),
     ]
 
 
@@ -72,7 +90,11 @@ def _planned(found: Evidence) -> Check:
 
 def _tapped(found: Evidence) -> Check:
     tapped = {job for job, story in found.book.stories.items() if story.is_tapped}
-    return _same("the broker's own tap saw the same ids", found.published.keys(), tapped)
+    return _same(
+        "the tap of the broker has brought the same ids into the ledger",
+        found.published.keys(),
+        tapped,
+    )
 
 
 def _sum(found: Evidence) -> Check:
@@ -81,7 +103,7 @@ def _sum(found: Evidence) -> Check:
     dead = {job for job, story in stories.items() if story.is_dead}
     text = (
         f"{len(found.published)} published = {len(succeeded)} succeeded + {len(dead)} dead, "
-        "id by id, from leveret.ledger and the dead-letter queues"
+        "id by id, in the ledger"
     )
     twice = sorted(succeeded & dead) + found.book.contradictions
     if twice:
@@ -132,7 +154,7 @@ def _mails(found: Evidence) -> Check:
 
 
 def _webhooks(found: Evidence) -> Check:
-    wanted = {job for job in _of(found, Kind.WEBHOOK) if found.published[job].dead_as is None}
+    wanted = _of(found, Kind.WEBHOOK)  # those of the mended receiver, too
     taken = {each.job for each in found.deliveries if each.status == 200}
     unsigned = sum(not each.signed for each in found.deliveries)
     text = f"{len(taken)} webhooks were taken, after {len(found.deliveries)} signed requests"
@@ -164,6 +186,45 @@ def _killed(found: Evidence) -> Check:
         holds=holds,
         text=f"process {pid} was killed while it ran the report of the year; {after}",
     )
+
+
+def _told(found: Evidence) -> Check:
+    wanted = {
+        job: "succeeded" if planned.dead_as is None else "dead"
+        for job, planned in found.published.items()
+    }
+    different = sorted(
+        job for job, state in found.aftermath.states.items() if wanted.get(job) != state
+    )
+    missing = sorted(wanted.keys() - found.aftermath.states.keys())
+    text = f"the API says the same of {len(found.aftermath.states)} jobs"
+    if different or missing:
+        text += f"; different: {_some(different or missing)}"
+    return Check(holds=not different and not missing, text=text)
+
+
+def _replayed(found: Evidence) -> Check:
+    wanted = sum(p.kind is Kind.WEBHOOK and p.dead_as is not None for p in found.published.values())
+    replay = found.aftermath.replay
+    results = replay.get("results") or {}
+    done = results.get("succeeded", 0)
+    text = (
+        f"{done} of {replay.get('total', 0)} dead letters of one group were replayed to "
+        "success, once their receiver was mended"
+    )
+    return Check(holds=done == wanted > 0, text=text)
+
+
+def _audited(found: Evidence) -> Check:
+    audit = found.aftermath.audit
+    states = {state: n for state, n in audit.get("states", {}).items() if n}
+    parts = " + ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    live = audit.get("live", 0)
+    text = f"leveret audit: {audit.get('published')} published = {parts}, {live} live"
+    findings = [finding["job_id"] for finding in audit.get("findings", ())]
+    if findings:
+        text += f"; not so: {_some(findings)}"
+    return Check(holds=bool(audit.get("holds")), text=text)
 
 
 def pid_of(worker: str) -> int:

@@ -33,7 +33,7 @@ PUBLISHED, DEAD = 43, 5
 def start(days: int) -> subprocess.Popen[str]:
     """Start the demonstration without a terminal."""
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "compose.demo", "--days", str(days), "--timeout", "80"],
+        [sys.executable, "-u", "-m", "compose.demo", "--days", str(days), "--timeout", "150"],
         cwd=ROOT,
         env={name: v for name, v in os.environ.items() if not name.startswith("LEVERET_")},
         stdout=subprocess.PIPE,
@@ -53,7 +53,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
     raise AssertionError(f"it never said {text!r}: {''.join(said)}")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(320)
 def test_every_job_is_accounted_for_also_after_a_run_that_was_killed(checkout: Checkout):
     """What a killed run leaves behind, workers and jobs, does not confuse the next."""
     killed = start(days=365)
@@ -67,12 +67,12 @@ def test_every_job_is_accounted_for_also_after_a_run_that_was_killed(checkout: C
 
     run = start(days=20)
     try:
-        wait_for(run, "starting workers")
+        wait_for(run, "starting recorder")
         second = start(days=1)
         said, _ = second.communicate(timeout=60)
         assert second.returncode == 2
         assert "another demonstration of this checkout is running" in said
-        output, _ = run.communicate(timeout=100)
+        output, _ = run.communicate(timeout=200)
     finally:
         run.kill()
     assert run.returncode == 0, output
@@ -83,6 +83,8 @@ def test_every_job_is_accounted_for_also_after_a_run_that_was_killed(checkout: C
     assert f"{PUBLISHED} published = {PUBLISHED - DEAD} succeeded + {DEAD} dead" in output
     for reason in ("worker-killed", "not-json", "unknown-actor", "unroutable", "refused"):
         assert reason in output
+    assert "1 of 1 dead letters of one group were replayed to success" in output
+    assert f"{PUBLISHED} published = {DEAD - 1} dead + {PUBLISHED - DEAD + 1} succeeded" in output
     assert "✗" not in output
     assert "Everything adds up" in output
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from compose.demo.book import Book, Letter, Record, read_ledger
+from compose.demo.book import Book, Letter, Record
 
 
 def test_a_job_is_over_when_the_tap_and_the_record_agree():
@@ -52,18 +50,3 @@ def test_two_different_ends_are_a_contradiction():
     book.enter(Record(job="demo-1-a", event="succeeded"))
     book.enter(Record(job="demo-1-a", event="dead"))
     assert book.contradictions == ["demo-1-a"]
-
-
-def test_a_group_of_records_is_read_and_heartbeats_are_passed_over():
-    """The worker's name comes from the group, and a heartbeat is about no job."""
-    group = {
-        "v": 1,
-        "worker": "host-7-abc",
-        "records": [
-            {"event": "heartbeat", "running": []},
-            {"event": "dead", "id": "a", "attempt": 2, "error": {"message": "no"}},
-        ],
-    }
-    (record,) = read_ledger("leveret.records", None, json.dumps(group).encode())
-    assert record == Record(job="a", event="dead", attempt=2, worker="host-7-abc", error="no")
-    assert read_ledger("email.send", "job-1", b"{}") == ["job-1"]

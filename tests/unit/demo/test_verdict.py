@@ -10,7 +10,7 @@ import pytest
 from compose.demo.book import Book, Letter, Record
 from compose.demo.plan import Kind, Plan
 from compose.demo.receiver import Delivery
-from compose.demo.verdict import Evidence, checks
+from compose.demo.verdict import Aftermath, Evidence, checks
 
 RUN = "demo-1"
 
@@ -39,6 +39,8 @@ def right(tmp_path):
     deliveries, mails = [], {}
     for job in published.values():
         book.enter(job.id)
+        if job.kind is Kind.WEBHOOK:  # the one that was dead has been replayed
+            deliveries.append(Delivery(job=job.id, receiver="steady", signed=True, status=200))
         if job.dead_as is not None:
             book.enter(Letter(job=job.id, queue="leveret.unroutable", reason=job.dead_as, error=""))
             continue
@@ -49,8 +51,6 @@ def right(tmp_path):
             result = {"images": images}
         elif job.kind is Kind.MAIL:
             mails[job.id] = "subject"
-        elif job.kind is Kind.WEBHOOK:
-            deliveries.append(Delivery(job=job.id, receiver="steady", signed=True, status=200))
         for worker in ("host-5-a", "host-6-b") if job.kind is Kind.YEAR else ("host-6-b",):
             event = "started" if worker == "host-5-a" else "succeeded"
             book.enter(Record(job=job.id, event=event, worker=worker, result=result))
@@ -62,6 +62,15 @@ def right(tmp_path):
         deliveries=deliveries,
         deaths=[{"pid": 5, "status": "killed by SIGKILL"}],
         killed="host-5-a",
+        aftermath=Aftermath(
+            states={
+                id_: "succeeded" if job.dead_as is None else "dead"
+                for id_, job in published.items()
+            },
+            groups=[],
+            replay={"total": 1, "results": {"succeeded": 1, "died_again": 0}},
+            audit={"holds": True, "published": len(published), "states": {}, "live": 0},
+        ),
     )
 
 
@@ -124,7 +133,7 @@ def test_a_lost_mail_or_webhook_is_noticed(right):
     found = replace(right, mails={}, deliveries=right.deliveries[1:])
     assert [text.partition(";")[0] for text in wrong(found)] == [
         "0 mails arrived",
-        "2 webhooks were taken, after 2 signed requests",
+        "3 webhooks were taken, after 3 signed requests",
     ]
 
 
@@ -139,3 +148,24 @@ def test_a_picture_on_its_side_is_noticed(right):
 def test_a_worker_that_did_not_die_is_noticed(right, change):
     """The kill has to be real: done, and seen by the launcher."""
     assert len(wrong(replace(right, **change))) == 1
+
+
+def test_a_state_that_the_api_tells_otherwise_is_named(right):
+    """What the page shows must be what the jobs were planned to become."""
+    states = dict(right.aftermath.states) | {f"{RUN}-day-2013-01-01": "running"}
+    (text,) = wrong(replace(right, aftermath=replace(right.aftermath, states=states)))
+    assert f"{RUN}-day-2013-01-01" in text
+
+
+def test_a_replay_that_dies_again_is_no_success(right):
+    """All of the group have to have succeeded."""
+    replay = {"total": 1, "results": {"succeeded": 0, "died_again": 1}}
+    (text,) = wrong(replace(right, aftermath=replace(right.aftermath, replay=replay)))
+    assert text.startswith("0 of 1 dead letters")
+
+
+def test_an_audit_that_does_not_hold_is_no_success(right):
+    """It names the jobs."""
+    audit = {"holds": False, "published": 3, "states": {}, "findings": [{"job_id": "x"}]}
+    (text,) = wrong(replace(right, aftermath=replace(right.aftermath, audit=audit)))
+    assert text.endswith("not so: x")
