@@ -97,7 +97,7 @@ def _abandoned(row: Row[tuple[object, ...]], started_at: float | None) -> JobEve
             run=row.run,
             attempt=row.attempt,
             started_at=started_at,
-            rank=1,
+            rank=Kind.ABANDONED,
             # It was last known to run when its worker was last heard of.
             ended_at=max(started_at, beat_at),
             outcome="abandoned",

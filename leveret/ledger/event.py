@@ -122,12 +122,15 @@ class Standing(NamedTuple):
 
 
 class AttemptEvent(NamedTuple):
-    """One run of the actor. Compared by ``(rank, ended_at, due_at)``: the greater one is newer."""
+    """One run of the actor. Compared by ``(rank, ended_at, due_at)``: the greater one is newer.
+
+    What makes it the same run is the first three.
+    """
 
     run: int
     attempt: int
     started_at: float
-    #: 0 running, 1 abandoned, 2 ended.
+    #: The `Kind` of what is known of it.
     rank: int
     ended_at: float | None = None
     due_at: float | None = None

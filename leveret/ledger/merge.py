@@ -163,7 +163,12 @@ updated_at = now()
 WHERE {_NEWER} OR {_FILLS} OR ({_LATER})
 """
 
-_RANK = "CASE {0}.outcome WHEN 'running' THEN 0 WHEN 'abandoned' THEN 1 ELSE 2 END"
+#: The outcomes of attempts in the order of `leveret.ledger.event.Kind`, from its first.
+_OUTCOMES = (
+    "running", "abandoned", "quarantined", "snoozed", "retrying", "expired", "cancelled", "dead",
+    "succeeded",
+)  # fmt: skip
+_RANK = f"array_position('{{{{{','.join(_OUTCOMES)}}}}}'::text[], {{0}}.outcome)"
 _WEIGHT = f"({_RANK}, COALESCE({{0}}.ended_at, '-infinity'), COALESCE({{0}}.due_at, '-infinity'))"
 _KEY = ("job_id", "created_at", "run", "attempt", "started_at")
 MERGE_ATTEMPTS = f"""

@@ -154,7 +154,7 @@ def _succeeded(record: _Record, subject: _Subject) -> JobEvent:
         None,
         actor,
         queue,
-        AttemptEvent(run, attempt, started_at, 2, ended_at, None, "succeeded", worker, queue),
+        AttemptEvent(run, attempt, started_at, 9, ended_at, None, "succeeded", worker, queue),
     )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def _started(record: _Record, subject: _Subject) -> JobEvent:
             run=subject.run,
             attempt=subject.attempt,
             started_at=started_at,
-            rank=0,
+            rank=Kind.STARTED,
             outcome="running",
             worker=subject.worker,
             queue=subject.queue,
@@ -231,7 +231,7 @@ def _ended(record: _Record, subject: _Subject) -> JobEvent:
             run=subject.run,
             attempt=subject.attempt,
             started_at=ended_at if started_at is None else started_at,
-            rank=2,
+            rank=kind,
             ended_at=ended_at,
             due_at=due_at,
             outcome=outcome,

@@ -144,7 +144,11 @@ class Ledger:
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Return what a query finds."""
-        return self._connection.execute(query, parameters).fetchall()
+        return self._connection.execute(query, parameters or None).fetchall()
+
+    def run(self, statement: str, *parameters: Any) -> None:
+        """Run a statement that finds nothing."""
+        self._connection.execute(statement, parameters or None)
 
     def value(self, query: str, *parameters: Any) -> Any:
         """Return the one value that a query finds."""
