@@ -24,7 +24,9 @@ _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,20}://[^\s'\"<>]+")
 _QUOTED = re.compile(r"\"[^\"\n]*\"|(?<![0-9A-Za-z])'[^'\n]*'(?![0-9A-Za-z])|`[^`\n]*`|«[^»\n]*»")
 _PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:\\|~?/|\.{1,2}/)[\w.@%+~\\/-]+")
 _HEX = re.compile(
-    r"(?<![0-9a-zA-Z])(?:0[xX][0-9a-fA-F]+|(?=[a-fA-F]*\d)[0-9a-fA-F]{6,})(?![0-9a-zA-Z])"
+    r"(?<![0-9a-zA-Z.])"
+    r"(?:0[xX][0-9a-fA-F]+|(?=\d*[a-fA-F])(?=[a-fA-F]*\d)[0-9a-fA-F]{6,})"
+    r"(?![0-9a-zA-Z])"
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,:_]\d+)*(?:[eE][-+]?\d+)?")
 _SPACE = re.compile(r"\s+")
@@ -43,7 +45,7 @@ def normalise(message: str) -> str:
     text = _URL.sub("<url>", text)
     text = _QUOTED.sub("<text>", text)
     text = _PATH.sub("<path>", text)
-    text = _HEX.sub("<hex>", text)
+    text = _HEX.sub("<n>", text)
     text = _NUMBER.sub("<n>", text)
     return _SPACE.sub(" ", text).strip()
 
