@@ -157,10 +157,9 @@ class Source(threading.Thread):
         attempt = 0
         while not self._stop_event.is_set():
             try:
-                with self._connect(self._url) as connection:
+                with self._connect(self._url, autocommit=True) as connection:
                     table = Table(connection)
                     table.counts()
-                    table.rollback()
                     self._found()
                     attempt = 0
                     self._serve(table)
@@ -242,7 +241,6 @@ class Source(threading.Thread):
     def _count(self, table: Table, counting: Pace) -> None:
         began = time.monotonic()
         pending, oldest, failed = table.counts()
-        table.rollback()
         now = time.monotonic()
         counting.spent(now - began, now=now)
         metrics.OUTBOX_PENDING.labels(self.label).set(pending)

@@ -23,6 +23,7 @@ from tests.benchmarks.scenarios.delayed import Delayed
 from tests.benchmarks.scenarios.drain import Drain
 from tests.benchmarks.scenarios.latency import Latency
 from tests.benchmarks.scenarios.memory import MemoryUse
+from tests.benchmarks.scenarios.outbox import OutboxStart
 from tests.benchmarks.scenarios.publish import Publish
 from tests.benchmarks.scenarios.retry import Retry
 from tests.benchmarks.scenarios.tracked import Tracked
@@ -43,8 +44,18 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             Retry(jobs=100),
             MemoryUse(jobs=50),
             Tracked(jobs=200),
+            OutboxStart(jobs=20),
         ]
-    return [Publish(), Drain(), Latency(), Delayed(), Retry(), MemoryUse(), Tracked()]
+    return [
+        Publish(),
+        Drain(),
+        Latency(),
+        Delayed(),
+        Retry(),
+        MemoryUse(),
+        Tracked(),
+        OutboxStart(),
+    ]
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:

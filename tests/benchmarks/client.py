@@ -34,6 +34,13 @@ class Client(Protocol):
         """Flush and disconnect."""
 
 
+class Committing(Client, Protocol):
+    """The same for one that writes jobs into a database's transaction."""
+
+    async def commit(self, actor: Actor, job: int) -> int:
+        """Write one job and commit; return when the commit began (`CLOCK_MONOTONIC`, ns)."""
+
+
 class UnsupportedError(NotImplementedError):
     """The library has no such operation; the contestants' table says so too."""
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tests.benchmarks.client import Actor, Client
+from tests.benchmarks.client import Actor, Client, Committing
 
 #: Publishes before the clock starts: connections, caches and lazily imported code.
 WARM_UP = 100
@@ -68,6 +68,20 @@ async def pace(
     return sent
 
 
+async def commit(
+    client: Committing, *, first: int, jobs: int, low: float, high: float, seed: int
+) -> list[int]:
+    """Commit one job at a time with random pauses; return when each commit began, in ns."""
+    pauses = random.Random(seed)
+    await client.open(confirms=True)
+    began = []
+    for job in range(first, first + jobs):
+        await asyncio.sleep(pauses.uniform(low, high))
+        began.append(await client.commit("noop", job))
+    await client.close()
+    return began
+
+
 async def later(client: Client, *, jobs: Sequence[tuple[int, int]], confirms: bool) -> float:
     """Publish jobs that are due at given times; return the seconds that publishing took."""
     await client.open(confirms=confirms)
@@ -77,7 +91,13 @@ async def later(client: Client, *, jobs: Sequence[tuple[int, int]], confirms: bo
     return time.perf_counter() - start
 
 
-OPERATIONS = {"publish": publish, "fill": fill, "pace": pace, "later": later}
+OPERATIONS = {
+    "publish": publish,
+    "fill": fill,
+    "pace": pace,
+    "commit": commit,
+    "later": later,
+}
 
 
 def main() -> None:

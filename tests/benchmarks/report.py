@@ -15,6 +15,7 @@ from tests.benchmarks.contestants import (
     DRAMATIQ_TRACKED,
     DRAMATIQ_TUNED,
     LEVERET,
+    LEVERET_OUTBOX,
     LEVERET_TRACKED,
 )
 from tests.benchmarks.figures import Spread, ratio, spread
@@ -39,8 +40,8 @@ def headline(results: Results) -> dict[str, float | None]:
             values(results, scenario, base, base_figure or figure),
         )
 
-    def ours(scenario: str, figure: str) -> float | None:
-        rounds = values(results, scenario, LEVERET, figure)
+    def ours(scenario: str, figure: str, contestant: str = LEVERET) -> float | None:
+        rounds = values(results, scenario, contestant, figure)
         return spread(rounds).median if rounds else None
 
     confirmed = "confirmed_per_second"
@@ -61,6 +62,7 @@ def headline(results: Results) -> dict[str, float | None]:
             values(results, "tracked", LEVERET_TRACKED, tracked),
             values(results, "tracked", DRAMATIQ_TRACKED, tracked),
         ),
+        "outbox_start_p50_ms": ours("outbox", "start_p50_ms", LEVERET_OUTBOX),
     }
 
 

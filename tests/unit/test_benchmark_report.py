@@ -21,6 +21,7 @@ PROMISED = [
     "retry_ratio",
     "rss_mb",
     "tracked_ratio",
+    "outbox_start_p50_ms",
 ]
 
 RESULTS = {
@@ -45,6 +46,7 @@ RESULTS = {
     },
     "retry": {"leveret": [{"jobs_per_second": 6.0}], "dramatiq": [{"jobs_per_second": 2.0}]},
     "memory": {"leveret": [{"pss_mb": 60.0, "rss_mb": 100.0}]},
+    "outbox": {"leveret-outbox": [{"start_p50_ms": 5.0}, {"start_p50_ms": 7.0}]},
     "tracked": {
         "leveret-tracked": [{"jobs_per_second": 9.0}],
         "dramatiq-tracked": [{"jobs_per_second": 3.0}],
@@ -67,6 +69,7 @@ def test_each_promised_figure_is_held_against_its_own_base():
         "retry_ratio": 3.0,
         "rss_mb": 60.0,
         "tracked_ratio": 3.0,
+        "outbox_start_p50_ms": 6.0,
     }
 
 

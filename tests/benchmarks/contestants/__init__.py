@@ -30,6 +30,8 @@ class Ability(enum.Flag):
     """Is worth a row of its own where workers idle."""
     TRACKED = enum.auto()
     """Keeps the state of every job in PostgreSQL."""
+    OUTBOX = enum.auto()
+    """Publishes jobs in the transaction of business data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +69,22 @@ class Contestant:
 
 
 _HERE = "tests.benchmarks.contestants"
+#: What needs a database, and has contestants of its own.
+_STORED = Ability.TRACKED | Ability.OUTBOX
 
 LEVERET = "leveret"
 DRAMATIQ = "dramatiq"
 DRAMATIQ_TUNED = "dramatiq-tuned"
 LEVERET_TRACKED = "leveret-tracked"
 DRAMATIQ_TRACKED = "dramatiq-tracked"
+LEVERET_OUTBOX = "leveret-outbox"
 
 CONTESTANTS = (
     Contestant(
         name=LEVERET,
         module=f"{_HERE}.leveret",
         queue="leveret.default",
-        abilities=~(Ability.UNCONFIRMED | Ability.TRACKED),
+        abilities=~(Ability.UNCONFIRMED | _STORED),
         prepare=((f"{_HERE}.leveret",),),
         workers=(("services.worker", "--queues", "default", "--threads", "4", "--processes", "2"),),
         environment={
@@ -94,7 +99,7 @@ CONTESTANTS = (
         name=DRAMATIQ,
         module=f"{_HERE}.dramatiq",
         queue="default",
-        abilities=~(Ability.PIPELINED | Ability.TRACKED),
+        abilities=~(Ability.PIPELINED | _STORED),
         workers=(("dramatiq", f"{_HERE}.dramatiq", "-p", "2", "-t", "4"),),
         most_rounds=None,
         note="classic queues; confirm_delivery on or off as the column says",
@@ -130,6 +135,24 @@ CONTESTANTS = (
         note="leveret with one recorder: every job with its attempts in the ledger",
     ),
     Contestant(
+        name=LEVERET_OUTBOX,
+        module=f"{_HERE}.outbox",
+        queue="leveret.default",
+        abilities=Ability.OUTBOX,
+        prepare=((f"{_HERE}.leveret",),),
+        prepare_database=((f"{_HERE}.leveret", "migrate"),),
+        beside=(("services.relay",),),
+        workers=(("services.worker", "--queues", "default", "--threads", "4", "--processes", "2"),),
+        environment={
+            "LEVERET_AMQP_URL": "{amqp_url}",
+            "LEVERET_MANAGEMENT_URL": "{management_url}",
+            "LEVERET_DATABASE_URL": "{database_url}",
+            "LEVERET_ACTORS": f"{_HERE}.leveret",
+        },
+        most_rounds=None,
+        note="leveret with one relay: jobs written into a database's outbox",
+    ),
+    Contestant(
         name=DRAMATIQ_TRACKED,
         module=f"{_HERE}.dramatiq_tracked",
         queue="default",
@@ -146,7 +169,7 @@ CONTESTANTS = (
         name="celery",
         module=f"{_HERE}.celery",
         queue="celery",
-        abilities=~(Ability.PIPELINED | Ability.TRACKED),
+        abilities=~(Ability.PIPELINED | _STORED),
         workers=tuple(
             (
                 *("celery", "-A", f"{_HERE}.celery", "worker", "-P", "threads"),
@@ -160,7 +183,7 @@ CONTESTANTS = (
         name="taskiq",
         module=f"{_HERE}.taskiq",
         queue="taskiq",
-        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | Ability.TRACKED),
+        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | _STORED),
         workers=(
             (
                 *("taskiq", "worker", f"{_HERE}.taskiq:broker", "-w", "2"),
@@ -173,7 +196,7 @@ CONTESTANTS = (
         name="faststream",
         module=f"{_HERE}.faststream",
         queue="noop",
-        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | Ability.RETRY | Ability.TRACKED),
+        abilities=~(Ability.UNCONFIRMED | Ability.DELAYED | Ability.RETRY | _STORED),
         workers=(
             ("faststream", "run", f"{_HERE}.faststream:app", "--workers", "2", "-l", "warning"),
         ),
@@ -183,7 +206,7 @@ CONTESTANTS = (
         name="pika",
         module=f"{_HERE}.pika",
         queue="noop",
-        abilities=~(Ability.DELAYED | Ability.RETRY | Ability.TRACKED),
+        abilities=~(Ability.DELAYED | Ability.RETRY | _STORED),
         workers=((f"{_HERE}.pika",), (f"{_HERE}.pika",)),
         note="the limit: two processes of one bare consumer, a classic queue, no job system",
     ),
