@@ -330,6 +330,10 @@ class Source(threading.Thread):
             except InvalidJob as error:
                 self._set_aside(table, row.id, str(error))
                 continue
+            except Exception as error:  # whatever it is, it must not stop those beside it
+                log.exception("relay.row_unread", database=self.label, row=row.id)
+                self._set_aside(table, row.id, f"{type(error).__name__}: {error}")
+                continue
             if isinstance(message, Held):
                 table.hold(row.id, message.until)
             else:

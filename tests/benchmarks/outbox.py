@@ -95,12 +95,12 @@ def _waves(url: str, size: int, waves: int, *, hold: bool) -> None:
             )
 
 
+_LATEST = "SELECT id FROM leveret_outbox WHERE id = (SELECT last_value FROM leveret_outbox_id_seq)"
+
+
 def _wait_until_empty(connection: psycopg.Connection) -> None:
-    # The highest id that is left, from behind: this scan must not walk over what is dead.
-    highest = (
-        "SELECT id FROM leveret_outbox WHERE id = (SELECT last_value FROM leveret_outbox_id_seq)"
-    )
-    while connection.execute(highest).fetchone() is not None:
+    # By the last id: this must not walk over what is dead.
+    while connection.execute(_LATEST).fetchone() is not None:
         time.sleep(0.01)
 
 
@@ -109,12 +109,10 @@ def _one(url: str, connection: psycopg.Connection) -> float:
     with psycopg.connect(url) as service:
         outbox.enqueue(service, "order.pack", {"order": 1}, queue="bulk")
         began = time.monotonic()
-    while True:
-        if not connection.execute(
-            "SELECT FROM leveret_outbox WHERE id = (SELECT last_value FROM leveret_outbox_id_seq)"
-        ).fetchone():
-            return time.monotonic() - began
-        time.sleep(0.0005)
+        service.commit()
+        while connection.execute(_LATEST).fetchone() is not None:
+            time.sleep(0.0005)
+        return time.monotonic() - began
 
 
 if __name__ == "__main__":
