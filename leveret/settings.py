@@ -123,6 +123,9 @@ class Settings:
     claim_keep: timedelta = _setting(  # noqa: RUF009 - timedelta is immutable
         _seconds, timedelta(days=30), "seconds for which it is remembered what was done once"
     )
+    retention_days: int = _setting(
+        _between(1, 36500), 30, "days that ended jobs, their attempts and dead letters are kept"
+    )
     management_url: str | None = _setting(_text, None, "RabbitMQ's management API", secret=True)
     actors: tuple[str, ...] = _setting(
         _words, ("actors",), "modules that declare the actors a worker runs"

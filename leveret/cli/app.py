@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leveret import asyncapi as contract
-from leveret.cli import audit, cancel, claims, dead, keys, migrate, outbox, topology
+from leveret.cli import audit, cancel, claims, dead, keys, migrate, outbox, retention, topology
 from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
 from leveret.errors import ConfigurationError, InvalidJob
 from leveret.management import Management
@@ -33,6 +33,7 @@ cancel.register(jobs)
 app.add_typer(jobs, name="jobs")
 app.add_typer(claims.app, name="claims")
 app.command()(migrate.migrate)
+app.command()(retention.retention)
 app.command()(audit.audit)
 
 

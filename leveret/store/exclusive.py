@@ -31,12 +31,13 @@ def alone(engine: Engine, key: int, *, patience: timedelta = timedelta(0)) -> It
     own = make_engine(url, pool_size=1, application="leveret lock")
     try:
         with own.begin() as connection:
-            # Idle it is, for as long as the other connections work.
-            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             while not (got := bool(connection.scalar(_TRY, {"key": key}))):
                 if time.monotonic() >= deadline:
                     break
                 time.sleep(0.05)
+            # It idles for as long as the others work. And as long as a SELECT is the last thing it
+            # did, it keeps the snapshot of that, for which DETACH and the like would wait.
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             yield got
     finally:
         own.dispose()

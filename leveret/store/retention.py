@@ -63,7 +63,7 @@ class Report:
 
     #: The days whose jobs and attempts were dropped.
     days: tuple[date, ...] = ()
-    #: Days that somebody still reads: they are invisible, and dropped in the next round.
+    #: Days that are dropped in a later round, since somebody reads for so long.
     postponed: tuple[date, ...] = ()
     #: Jobs that were filed anew, because they live.
     refiled: int = 0
@@ -102,20 +102,12 @@ def run(
             moved, dropped = _drop(engine, day, now)
             refiled += moved
             (days if dropped else postponed).append(day)
-        report = Report(
+        return Report(
             days=tuple(days),
             postponed=tuple(postponed),
             refiled=refiled,
             deleted={table: _purge(engine, table, cutoff, now) for table in _PURGED},
         )
-    log.info(
-        "retention.done",
-        days=[day.isoformat() for day in report.days],
-        postponed=[day.isoformat() for day in report.postponed],
-        refiled=report.refiled,
-        deleted={table: count for table, count in report.deleted.items() if count},
-    )
-    return report
 
 
 def run_if_due(engine: Engine, *, keep: timedelta = KEEP) -> Report | None:
@@ -131,6 +123,13 @@ def run_if_due(engine: Engine, *, keep: timedelta = KEEP) -> Report | None:
         return None
     report = run(engine, keep=keep)
     if not report.busy:
+        log.info(
+            "retention.done",
+            days=[day.isoformat() for day in report.days],
+            postponed=[day.isoformat() for day in report.postponed],
+            refiled=report.refiled,
+            deleted={table: count for table, count in report.deleted.items() if count},
+        )
         with engine.begin() as connection:
             connection.execute(_DONE, {"holder": holder, "epoch": epoch})
     return report
@@ -166,8 +165,13 @@ def _tables(connection: Connection) -> dict[str, tuple[bool, bool]]:
 
 
 def _expired(connection: Connection, cutoff: datetime) -> list[date]:
-    days = {partition.day_of(name) for name in _tables(connection)}
-    return sorted(day for day in days if day is not None and _end(day) <= cutoff)
+    """Return the days to drop, first those that are half detached: they are in the way."""
+    pending: dict[date, bool] = {}
+    for name, (_, half) in _tables(connection).items():
+        day = partition.day_of(name)
+        if day is not None and _end(day) <= cutoff:
+            pending[day] = half or pending.get(day, False)
+    return sorted(pending, key=lambda day: (not pending[day], day))
 
 
 def _end(day: date) -> datetime:
@@ -206,7 +210,6 @@ def _detach(engine: Engine, parent: str, name: str, *, pending: bool) -> bool:
             expected = errors.QueryCanceled | errors.ObjectNotInPrerequisiteState
             if not isinstance(error.orig, expected | errors.LockNotAvailable):
                 raise
-            log.warning("retention.postponed", partition=name, error=str(error.orig).strip())
             return False
     return True
 
@@ -263,7 +266,7 @@ def _refile(engine: Engine, day: date, now: datetime) -> int:
     jobs, attempts = (partition.name_of(table, day) for table in partition.PARTITIONED)
     window = {"start": _end(day) - timedelta(days=1), "end": _end(day)}
     find = text(
-        f"SELECT id FROM {jobs} AS r WHERE {_MOVABLE}"  # noqa: S608 - names of our own
+        f"SELECT id FROM {jobs} AS r WHERE {_MOVABLE}"  # noqa: S608 - constants
         f" ORDER BY id LIMIT {_BATCH} FOR UPDATE"
     )
     move = text(

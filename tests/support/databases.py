@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from compose.native import envfile
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,21 @@ def temporary_database(checkout: Checkout, label: str) -> Iterator[str]:
     try:
         yield urlsplit(url)._replace(path=f"/{name}").geturl()
     finally:
-        _run(url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        _drop(url, sql.Identifier(name))
+
+
+def _drop(url: str, name: sql.Identifier) -> None:
+    def gone() -> bool:
+        try:
+            _run(url, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        except psycopg.errors.InsufficientPrivilege:
+            # An autovacuum worker is in it, whom only a plain DROP sends away.
+            with suppress(psycopg.errors.ObjectInUse):
+                _run(url, sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
+            return False
+        return True
+
+    wait_until(gone, timeout=60, what="the database is dropped", every=0.2)
 
 
 def _run(url: str, statement: sql.Composed) -> None:
