@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,10 +75,18 @@ def _as_root() -> list[str] | None:
 
 
 def _apt(argv: list[str], env: dict[str, str], command: str) -> None:
-    answer = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        tail = "\n".join((answer.stdout + answer.stderr).strip().splitlines()[-8:])
-        raise StackError(f"`{' '.join(argv)}` failed:\n{tail}\nRun by hand: {command}")
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        answer = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+        if not answer.returncode:
+            return
+        # apt-get waits for dpkg's lock, but not for that of the lists.
+        said = (answer.stdout + answer.stderr).strip()
+        if "Could not get lock" not in said or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    tail = "\n".join(said.splitlines()[-8:])
+    raise StackError(f"`{' '.join(argv)}` failed:\n{tail}\nRun by hand: {command}")
 
 
 @contextmanager

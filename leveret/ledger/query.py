@@ -15,7 +15,8 @@ these combinations, one `LATERAL` subquery reads at most a page; they are merged
 There is no index of all jobs in the order of time, on purpose: the planner would walk it, job by
 job, in the hope of meeting soon what may not be there, such as one of the three dead jobs in a
 million that no sample has seen. So a list without a filter is merged, too, and a page never reads
-more than its length for each combination. That is some thousand buffers at worst.
+more than its length for each combination. That is some thousand buffers at worst. Only within a
+correlation id or an idempotency key are the other conditions looked up row by row.
 """
 
 from __future__ import annotations
@@ -478,9 +479,12 @@ def _cursor(created_at: datetime, job_id: str) -> str:
 def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         micros, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return _EPOCH + micros * _MICROSECOND, str(job_id)
+        created_at = _EPOCH + micros * _MICROSECOND
     except (binascii.Error, ValueError, TypeError, OverflowError):
-        raise InvalidCursor("the cursor is not one that a page has ended with") from None
+        job_id = None
+    if not isinstance(job_id, str) or "\0" in job_id:
+        raise InvalidCursor("the cursor is not one that a page has ended with")
+    return created_at, job_id
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ACTORS = 20
 QUEUES = ("critical", "default", "bulk", "scheduled")
 
-_ID = "lpad(to_hex((extract(epoch FROM t) * 1000)::bigint), 12, '0')"
+_ID = "lpad(to_hex(floor(extract(epoch FROM t) * 1000)::bigint), 12, '0')"
 _JOBS = text(
     f"""
     INSERT INTO jobs (id, created_at, actor, queue, content_type, body, correlation_id,
@@ -27,7 +27,7 @@ _JOBS = text(
         CASE WHEN n % 50021 = 5 THEN NULL WHEN n % 200003 = 9 THEN 'odd'
             ELSE (CAST(:queues AS text[]))[1 + n % :actors % 4] END,
         'application/json', '{{}}',
-        CASE WHEN n % 10 = 0 THEN 'flow' || n / 1000 WHEN n % 3 = 0 THEN 'everything' END,
+        CASE WHEN n % 10 = 0 THEN 'flow' || n / 1000 END,
         CASE WHEN n % 7 = 0 THEN 'key' || n END,
         t,
         CASE WHEN n % 5003 = 1 THEN 'dead' WHEN n % 300007 = 5 THEN 'expired'
