@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from leveret import asyncapi as contract
-from leveret.cli import audit, cancel, claims, dead, keys, migrate, outbox, retention, topology
+from leveret.cli import (
+    audit,
+    cancel,
+    claims,
+    dead,
+    keys,
+    migrate,
+    outbox,
+    retention,
+    topology,
+)
+from leveret.cli import jobs as jobs_commands
 from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
 from leveret.errors import ConfigurationError, InvalidJob
 from leveret.management import Management
@@ -29,11 +40,13 @@ app.add_typer(topology.app, name="topology")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(dead.app, name="dead")
 jobs = typer.Typer(no_args_is_help=True, help="What became of jobs, and what is to become of them.")
+jobs_commands.register(jobs)
 cancel.register(jobs)
 app.add_typer(jobs, name="jobs")
 app.add_typer(claims.app, name="claims")
 app.command()(migrate.migrate)
 app.command()(retention.retention)
+app.command()(jobs_commands.workers)
 app.command()(audit.audit)
 
 

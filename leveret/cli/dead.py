@@ -27,7 +27,7 @@ _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
     """Read a time, or how long ago it was."""
     ago = _AGO.fullmatch(text)
     try:
@@ -50,9 +50,9 @@ QueueOption = Annotated[str | None, typer.Option(help="The pool in which it died
 ReasonOption = Annotated[str | None, typer.Option(help="Such as exhausted, or bad-arguments.")]
 ErrorOption = Annotated[str | None, typer.Option(help="Words of the error.")]
 SinceOption = Annotated[
-    datetime | None, typer.Option(parser=_moment, help="Dead since a time, or since 90m, 2h, 3d.")
+    datetime | None, typer.Option(parser=moment, help="Dead since a time, or since 90m, 2h, 3d.")
 ]
-UntilOption = Annotated[datetime | None, typer.Option(parser=_moment, help="Dead before it.")]
+UntilOption = Annotated[datetime | None, typer.Option(parser=moment, help="Dead before it.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All that are open.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LimitOption = Annotated[int, typer.Option(min=1, max=500, help="At most so many.")]
