@@ -31,6 +31,8 @@ R = TypeVar("R")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 console = Console(highlight=False, soft_wrap=True)
+#: Columns of an output that is no terminal.
+_WIDE = 10_000
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
@@ -82,13 +84,14 @@ def print_json(document: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows for people."""
+    """Print rows for people; a line each where it goes to a file or a program."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row))
-    console.print(table)
+    wide = Console(highlight=False, soft_wrap=True, width=_WIDE)
+    (console if console.is_terminal else wide).print(table)
 
 
 def one_line(values: Mapping[str, Any]) -> str:

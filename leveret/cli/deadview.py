@@ -30,10 +30,14 @@ from leveret.store.engine import engine as make_engine
 __all__ = ["cancel", "discard", "follow", "groups", "letters", "replay", "replays", "show"]
 
 _POLL_SECONDS = 0.25
-_RESULTS_SECONDS = 1.0
+#: Seconds between two counts of what became of the jobs: each reads all of them.
+_FIRST_RESULTS_SECONDS = 0.25
+_LAST_RESULTS_SECONDS = 5.0
 #: Seconds without progress after which a running relay is asked for.
 _PATIENCE_SECONDS = 15.0
 _LONGEST_ERROR = 100
+#: As much of a fingerprint as a table shows; a group is named by how its fingerprint begins.
+_FINGERPRINT = 8
 _INTERRUPTED = 130
 
 
@@ -96,10 +100,10 @@ def groups(
         print_json({"items": [asdict(group) for group in page.items], "next": page.next})
         return
     print_table(
-        ("group", "actor", "reason", "open", "replayed", "died again", "latest", "error"),
+        ("group", "actor", "reason", "open", "replayed", "again", "latest", "error"),
         [
             (
-                group.fingerprint,
+                group.fingerprint[:_FINGERPRINT],
                 _line(group.actor) or "-",
                 group.reason,
                 group.open,
@@ -502,9 +506,11 @@ def _until_published(engine: Engine, found: Replay, bar: Progress) -> Replay:
 
 def _until_ended(engine: Engine, found: Replay, results: Results, bar: Progress) -> Results:
     task = bar.add_task("ended", total=found.published)
+    pause = _FIRST_RESULTS_SECONDS
     while results.live:
         bar.update(task, completed=found.published - results.live)
-        time.sleep(_RESULTS_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LAST_RESULTS_SECONDS)
         results = _results(engine, found.id)
     bar.update(task, completed=found.published)
     return results

@@ -50,6 +50,8 @@ _TIMES = {f"{PREFIX}{name}".encode(): HEADERS[name] for name in ("due-at", "expi
 REPLAY_OF = f"{PREFIX}replay-of"
 _ENVELOPE = frozenset({"actor_name", "queue_name", "args", "kwargs", "options", "message_id"})
 _MAX_KEY = 255
+#: A message's header is one frame, of 128 KiB by agreement.
+_MAX_HEADER = 128 * 1024 - 64
 
 
 class Unfit(ValueError):  # noqa: N818 - says what the dead letter is
@@ -151,6 +153,8 @@ def _finished(properties: dict[str, bytes], headers: list[tuple[bytes, bytes]]) 
     """Put a copy's properties together; raises `Unfit` when no worker could read them."""
     properties["headers"] = wire.join_table(headers)
     encoded = wire.join(properties)
+    if len(encoded) > _MAX_HEADER:
+        raise Unfit(f"its header has {len(encoded):,} bytes, and no frame has room for it")
     try:
         pika.BasicProperties().decode(encoded)
     except Exception as error:  # noqa: BLE001 - whatever pika stumbles over

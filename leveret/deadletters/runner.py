@@ -99,23 +99,33 @@ _REFUSE = text(
 _UNCANCEL = text("DELETE FROM cancellations WHERE job_id = ANY(:ids)")
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What the relay can publish."""
+
+    queues: Collection[str] | None
+    max_body_bytes: int | None
+
+
 def step(
     engine: Engine,
     *,
     queues: Collection[str] | None = None,
+    max_body_bytes: int | None = None,
     batch: int = _BATCH,
     idle: float = _IDLE_SECONDS,
 ) -> float:
     """Take one batch of one replay forward; return the seconds until the next step.
 
-    ``queues`` are the work queues that there are: what belongs to none of them is refused, since
-    the relay could not publish it. Raises what SQLAlchemy raises when the database is away; a
-    transaction that lost against another is simply tried again. Safe from any number of threads
-    and processes.
+    What the relay could not publish is refused: what belongs to none of the work queues
+    ``queues``, and what is larger than ``max_body_bytes``; None does not look. Raises what
+    SQLAlchemy raises when the database is away; a transaction that lost against another is simply
+    tried again. Safe from any number of threads and processes.
     """
+    limits = _Limits(queues, max_body_bytes)
     try:
         with engine.begin() as connection:
-            seconds, changed = _step(connection, queues, batch, idle)
+            seconds, changed = _step(connection, limits, batch, idle)
         if changed:
             with engine.begin() as connection:
                 watch.notify(connection, changed)
@@ -128,7 +138,7 @@ def step(
 
 
 def _step(
-    connection: Connection, queues: Collection[str] | None, batch: int, idle: float
+    connection: Connection, limits: _Limits, batch: int, idle: float
 ) -> tuple[float, list[str]]:
     """Do it; return the seconds, and the jobs that have changed."""
     replay = connection.execute(_NEXT).one_or_none()
@@ -139,7 +149,7 @@ def _step(
         return 0.25, []  # the relay is behind
     allowed, since = _allowance(replay, batch)
     letters = _claimed(connection, replay.id, allowed)
-    plan = _plan(connection, replay, letters, queues)
+    plan = _plan(connection, replay, letters, limits)
     _carry_out(connection, replay, plan)
     left = connection.execute(
         select(DeadLetter.id)
@@ -188,9 +198,7 @@ def _claimed(connection: Connection, replay_id: int, limit: int) -> list[int]:
     return list(rows.scalars())
 
 
-def _plan(
-    connection: Connection, replay: Row[Any], ids: list[int], queues: Collection[str] | None
-) -> _Plan:
+def _plan(connection: Connection, replay: Row[Any], ids: list[int], limits: _Limits) -> _Plan:
     """Lock the jobs, then the dead letters (in the recorder's order), and decide for each."""
     named = connection.execute(
         select(DeadLetter.job_id, DeadLetter.job_created_at)
@@ -217,6 +225,7 @@ def _plan(
         DeadLetter.routing_key,
         DeadLetter.fingerprint,
         DeadLetter.properties,
+        func.octet_length(DeadLetter.body).label("size"),
     ]
     if replay.edits is not None:
         columns.append(DeadLetter.body)
@@ -232,17 +241,20 @@ def _plan(
         job = jobs.get(letter.job_id)
         try:
             if replay.edits is not None:
-                plan.copies[letter.id] = rewritten(
-                    letter, replay.edits, job_id=new_id(), now=replay.now, queues=queues
+                copy = rewritten(
+                    letter, replay.edits, job_id=new_id(), now=replay.now, queues=limits.queues
                 )
+                _check_size(len(copy.body or b""), limits)
+                plan.copies[letter.id] = copy
                 continue
             if job is not None and job.state == State.SUCCEEDED:
                 why = "its job has succeeded all the same"
                 plan.refusals[letter.id] = (LetterState.SUPERSEDED, why)
                 continue
             _check_job(letter, job, started)
+            _check_size(letter.size, limits)
             plan.copies[letter.id] = revived(
-                letter, job_id=letter.job_id or new_id(), now=replay.now, queues=queues
+                letter, job_id=letter.job_id or new_id(), now=replay.now, queues=limits.queues
             )
         except (Unfit, InvalidJob) as error:
             plan.refusals[letter.id] = (LetterState.OPEN, str(error))
@@ -250,6 +262,12 @@ def _plan(
         if letter.job_id is not None:
             started.add(letter.job_id)
     return plan
+
+
+def _check_size(size: int, limits: _Limits) -> None:
+    limit = limits.max_body_bytes
+    if limit is not None and size > limit:
+        raise Unfit(f"its body has {size:,} bytes, and {limit:,} are the limit")
 
 
 def _check_job(letter: Row[Any], job: Row[Any] | None, started: Collection[str]) -> None:

@@ -27,7 +27,7 @@ Duty = Callable[[Engine, Settings], float]
 
 
 def _replay(engine: Engine, settings: Settings) -> float:
-    return runner.step(engine, queues=settings.queues)
+    return runner.step(engine, queues=settings.queues, max_body_bytes=settings.max_body_bytes)
 
 
 #: What every relay that has a Leveret database does, by name.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.testing import CliRunner
 
-from leveret.cli.app import app
+from tests.support.pages import blocks
 from tests.support.recorders import Ledger, RecorderProcess, migrated
 from tests.support.relays import RelayProcess
 
@@ -19,17 +22,36 @@ if TYPE_CHECKING:
     from tests.support.workers import Rig
 
 
+COMMAND = Path(sys.executable).parent / "leveret"
+MAIL = """
+import leveret
+
+
+@leveret.actor("mail.send")
+def send(to: str) -> str: ...
+"""
+
+
 @dataclass
 class Stack:
     """All that a replay goes through."""
 
     rig: Rig
     ledger: Ledger
+    #: Where the command is run.
+    folder: Path
 
     def dead(self, *words: object, status: int = 0) -> Any:
         """Run ``leveret dead … --json``."""
-        done = CliRunner().invoke(app, ["dead", *map(str, words), "--json"])
-        assert done.exit_code == status, f"{done.stdout}\n{done.stderr}\n{done.exception!r}"
+        done = subprocess.run(
+            [COMMAND, "dead", *map(str, words), "--json"],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
     def wait_letters(self, count: int, **columns: Any) -> list[dict[str, Any]]:
@@ -49,24 +71,33 @@ def url(database) -> str:
     return migrated(database)
 
 
-@pytest.fixture
-def stack(worker, vhost, url, tmp_path, monkeypatch) -> Iterator[Stack]:
-    """Start a recorder and a relay; the worker is this test's to start."""
-    monkeypatch.setenv("LEVERET_DATABASE_URL", url)
-    monkeypatch.setenv("LEVERET_EDITED_REPLAY", "true")
-    ledger = Ledger(url)
-    ledger._connection.execute("TRUNCATE jobs, attempts, dead_letters, dead_letter_groups CASCADE")
-    recorder = RecorderProcess(vhost.environment("recorder"), url, tmp_path)
-    relay = RelayProcess(vhost, folder=tmp_path, LEVERET_DATABASE_URL=url)
+@pytest.fixture(scope="module")
+def processes(vhost, url, tmp_path_factory) -> Iterator[None]:
+    """Start a recorder and a relay."""
+    folder = tmp_path_factory.mktemp("processes")
+    recorder = RecorderProcess(vhost.environment("recorder"), url, folder)
+    relay = RelayProcess(vhost, folder=folder, LEVERET_DATABASE_URL=url)
     try:
         recorder.wait_ready()
         relay.wait_ready()
-        yield Stack(worker, ledger)
+        yield
     finally:
-        ledger.close()
         recorder.kill()
         relay.kill()
         print(recorder.log, relay.log)
+
+
+@pytest.fixture
+def stack(worker, processes, url, tmp_path, monkeypatch) -> Iterator[Stack]:
+    """Return the stack with empty tables; the worker is the test's to start."""
+    monkeypatch.setenv("LEVERET_DATABASE_URL", url)
+    monkeypatch.setenv("LEVERET_EDITED_REPLAY", "true")
+    monkeypatch.setenv("PATH", str(COMMAND.parent), prepend=os.pathsep)
+    ledger = Ledger(url)
+    tables = "jobs, attempts, dead_letters, dead_letter_groups"
+    ledger._connection.execute(f"TRUNCATE {tables} CASCADE")
+    yield Stack(worker, ledger, tmp_path)
+    ledger.close()
 
 
 def test_a_group_of_failures_is_repaired_and_replayed_to_success(stack):
@@ -144,7 +175,8 @@ def test_an_edited_replay_succeeds_as_a_new_job(stack, monkeypatch):
     def send(to: str) -> str:
         return to
 
-    monkeypatch.setattr("leveret.cli.deadview.load_actors", lambda _: stack.rig.broker)
+    (stack.folder / "mailing.py").write_text(MAIL)
+    monkeypatch.setenv("LEVERET_ACTORS", "mailing")
     stack.rig.start()
     old = stack.rig.send("mail.send", {"too": "ada"}, correlation_id="order-7")
     (letter,) = stack.wait_letters(1, reason="bad-arguments")
@@ -156,3 +188,52 @@ def test_an_edited_replay_succeeds_as_a_new_job(stack, monkeypatch):
     assert (bytes(row["result"]), row["correlation_id"], row["run"]) == (b'"ada"', "order-7", 0)
     assert row["headers"]["x-leveret-replay-of"] == old
     assert stack.ledger.job(old)["state"] == "dead"
+
+
+def test_the_how_to_page_does_what_it_shows(stack):
+    """Its commands run as they stand there; ids and the group are those of this test."""
+    page = blocks("docs/how-to/replay-dead-letters.md")
+    broken = True
+
+    @stack.rig.actor("email.send", max_retries=0)
+    def send(to: str) -> None:
+        if broken:
+            raise OSError("no mail server")
+
+    stack.rig.start()
+    good = [stack.rig.send("email.send", {"to": f"{n}@example.com"}) for n in range(3)]
+    wrong = stack.rig.send("email.send", {"too": "ada@example.com"})
+    letters = stack.wait_letters(4)
+    (bad,) = [letter for letter in letters if letter["job_id"] == wrong]
+    (fingerprint,) = {x["fingerprint"] for x in letters if x["job_id"] != wrong}
+
+    def run(name, status=0):
+        script = page[name].replace("3fa1c0", fingerprint[:6]).replace("17", str(bad["id"]))
+        done = subprocess.run(
+            ["sh", "-euc", script],
+            cwd=stack.folder,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    assert "OSError: no" in run("groups")
+    assert len(run("list").splitlines()) > 3
+    shown = run("show")
+    assert '"too": "ada@example.com"' in shown
+    assert "bad-arguments" in shown
+    assert json.loads(run("body")) == {"too": "ada@example.com"}
+    broken = False
+    assert "3 of 3 published" in run("replay")
+    for job_id in good:
+        stack.ledger.wait(job_id, "succeeded")
+    assert "1 of 1 published" in run("edit")
+    stack.wait_letters(4, state="replayed")
+    assert len(run("replays").splitlines()) >= 3
+    broken = True
+    stack.rig.send("email.send", {"to": "x@example.com"})
+    stack.wait_letters(1, state="open")
+    assert run("discard") == "1 dead letter discarded\n"

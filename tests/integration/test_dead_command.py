@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from rich.console import Console
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -48,7 +47,6 @@ def engine(store, database, monkeypatch) -> Engine:
     """Return the engine, its tables empty; the command finds the same database."""
     letters.clear(store)
     monkeypatch.setenv("LEVERET_DATABASE_URL", database)
-    monkeypatch.setattr("leveret.cli.common.console", Console(soft_wrap=True, width=400))
     return store
 
 

@@ -138,8 +138,9 @@ def test_what_cannot_be_published_again_is_refused_with_a_reason_and_stays_open(
         older = put(connection, job_id=(again := new_id()))
         newer = put(connection, job_id=again, run=1)
         forgotten = put(connection, job_state=None)
-    done = run(engine, replay(engine).id)
-    assert (done.total, done.published, done.refused) == (10, 4, 6)
+        large = put(connection, body=b" " * 1001)
+    done = run(engine, replay(engine).id, max_body_bytes=1000)
+    assert (done.total, done.published, done.refused) == (11, 4, 7)
     found = states(engine)
     for letter_id in (good, first, newer, forgotten):
         assert found[letter_id] == ("replayed", None)
@@ -148,6 +149,7 @@ def test_what_cannot_be_published_again_is_refused_with_a_reason_and_stays_open(
         (nowhere, "nothing says where it belongs"),
         (running, "its job is running"),
         (second, "queued again already"),
+        (large, "its body has 1,001 bytes, and 1,000 are the limit"),
         (older, "has been replayed since and is dead (run 1)"),
     ):
         assert found[letter_id][0] == "open"
@@ -156,7 +158,7 @@ def test_what_cannot_be_published_again_is_refused_with_a_reason_and_stays_open(
     with engine.connect() as connection:
         assert len({row.job_id for row in letters.outbox(connection)}) == 4
         counts = letters.group(connection)
-        assert (counts.open, counts.replayed, counts.superseded) == (5, 3, 1)
+        assert (counts.open, counts.replayed, counts.superseded) == (6, 3, 1)
 
 
 def test_a_message_without_an_id_is_replayed_as_a_job_with_one(engine):

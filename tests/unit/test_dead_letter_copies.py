@@ -202,6 +202,8 @@ def test_what_cannot_be_read_or_has_been_replayed_too_often_is_refused():
     """With words for whoever asks why."""
     with pytest.raises(Unfit, match="header cannot be read"):
         revived(Letter(properties=letters.UNREADABLE), job_id="job-1", now=NOW)
+    with pytest.raises(Unfit, match="no frame has room"):
+        revived(letter({"x-large": "x" * 131_000}), job_id="job-1", now=NOW)
     with pytest.raises(Unfit, match="replayed 100000 times"):
         revived(letter(run=100_000), job_id="job-1", now=NOW)
 
