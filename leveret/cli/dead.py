@@ -40,7 +40,12 @@ def moment(text: str) -> datetime:
         ) from None
 
 
-Ids = Annotated[list[int] | None, typer.Argument(help="Ids, as `leveret dead list` shows them.")]
+_LAST = 2**63 - 1
+
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(min=1, max=_LAST, help="Ids, as `leveret dead list` shows them."),
+]
 GroupOption = Annotated[
     str | None, typer.Option("--group", help="A fingerprint, or how it begins.")
 ]
@@ -163,7 +168,9 @@ def list_letters(
 @app.command()
 @guarded
 def show(
-    letter_id: Annotated[int, typer.Argument(metavar="ID", help="The dead letter.")],
+    letter_id: Annotated[
+        int, typer.Argument(metavar="ID", min=1, max=_LAST, help="The dead letter.")
+    ],
     body: Annotated[
         bool, typer.Option("--body", help="Write the original's bytes, and nothing else.")
     ] = False,
@@ -206,10 +213,12 @@ def replay(
         bool, typer.Option("--wait", help="Wait until the jobs have ended, too.")
     ] = False,
     follow: Annotated[
-        int | None, typer.Option(metavar="REPLAY", help="Follow this replay, start none.")
+        int | None,
+        typer.Option(metavar="REPLAY", min=1, max=_LAST, help="Follow this replay, start none."),
     ] = None,
     cancel: Annotated[
-        int | None, typer.Option(metavar="REPLAY", help="Stop this replay, start none.")
+        int | None,
+        typer.Option(metavar="REPLAY", min=1, max=_LAST, help="Stop this replay, start none."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -252,7 +261,7 @@ def replay(
 def _edits(text: str) -> dict[str, Any]:
     try:
         document = json.loads(sys.stdin.read() if text == "-" else text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"--edit is no JSON: {error}") from None
     if not isinstance(document, dict):
         raise ConfigurationError('--edit is a JSON object, such as {"to": "ada@example.com"}')

@@ -246,17 +246,22 @@ def edited(
         document = json.loads(source.body)
     except (ValueError, RecursionError):
         document = None
+    try:
+        return (actor, *_merged(document, edits, job_id))
+    except RecursionError:
+        raise Unfit("its arguments or the changes are nested too deep") from None
+
+
+def _merged(
+    document: object, edits: Mapping[str, Any], job_id: str
+) -> tuple[Mapping[str, Any], bytes]:
     if isinstance(document, dict) and document.keys() >= _ENVELOPE:
         if document["args"]:
             raise Unfit("its arguments are positional, and the changes name theirs")
         arguments = merge(document["kwargs"], edits)
-        return (
-            actor,
-            arguments,
-            encode_arguments({**document, "kwargs": arguments, "message_id": job_id}),
-        )
+        return arguments, encode_arguments({**document, "kwargs": arguments, "message_id": job_id})
     arguments = merge(document, edits)
-    return actor, arguments, encode_arguments(arguments)
+    return arguments, encode_arguments(arguments)
 
 
 def rewritten(

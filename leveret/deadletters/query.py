@@ -358,6 +358,8 @@ def group(connection: Connection, fingerprint: str) -> Group | None:
 
 def fingerprints(connection: Connection, prefix: str, *, limit: int = 2) -> list[str]:
     """Return the fingerprints that begin like this, or the one that is this."""
+    if not prefix.isalnum():
+        return []
     column = DeadLetterGroup.fingerprint
     found = connection.execute(
         select(column).where(column.startswith(prefix, autoescape=True)).order_by(column)

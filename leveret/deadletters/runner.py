@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from leveret.deadletters import group
 from leveret.deadletters.copy import Copy, Unfit, revived, rewritten
 from leveret.deadletters.state import LetterState, ReplayState
+from leveret.deadletters.text import visible
 from leveret.errors import InvalidJob
 from leveret.ledger import watch
 from leveret.ledger.state import LIVE, State
@@ -46,6 +47,8 @@ _IDLE_SECONDS = 2.0
 _BURST_SECONDS = 0.25
 #: The outbox is not filled further than this: its other jobs have to get through as well.
 _MAX_PENDING = 5_000
+#: Characters of the reason for which a dead letter was not published.
+_LONGEST_REFUSAL = 1000
 #: Errors of PostgreSQL that go away when the transaction is tried again.
 _TRANSIENT = frozenset({"40001", "40P01", "55P03"})
 
@@ -257,7 +260,7 @@ def _plan(connection: Connection, replay: Row[Any], ids: list[int], limits: _Lim
                 letter, job_id=letter.job_id or new_id(), now=replay.now, queues=limits.queues
             )
         except (Unfit, InvalidJob) as error:
-            plan.refusals[letter.id] = (LetterState.OPEN, str(error))
+            plan.refusals[letter.id] = (LetterState.OPEN, visible(str(error))[:_LONGEST_REFUSAL])
             continue
         if letter.job_id is not None:
             started.add(letter.job_id)

@@ -7,12 +7,26 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, false
 
 from leveret.deadletters.state import LetterState
 from leveret.store.schema import DeadLetter
 
 __all__ = ["Selection"]
+
+
+#: Ids are smaller.
+_END = 2**63
+
+
+def _can_be_stored(value: object) -> bool:
+    """Tell whether PostgreSQL can have a text; no row has one that it cannot."""
+    if not isinstance(value, str):
+        return True
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,9 +55,11 @@ class Selection:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Write the filter as conditions on `DeadLetter`."""
+        if not all(map(_can_be_stored, (getattr(self, f.name) for f in fields(self)))):
+            return [false()]
         found: list[ColumnElement[bool]] = []
         if self.ids is not None:
-            found.append(DeadLetter.id.in_(self.ids))
+            found.append(DeadLetter.id.in_([n for n in self.ids if 0 < n < _END]))
         for name in ("fingerprint", "job_id", "actor", "queue", "reason", "state"):
             value = getattr(self, name)
             if value is not None:

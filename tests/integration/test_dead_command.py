@@ -157,7 +157,8 @@ def test_a_dead_letter_is_shown_with_everything_and_harmless(engine):
     assert [letter["state"] for letter in document["letters"]] == ["replayed", "open"]
     assert document["replays"][0]["requested_by"] == ME
     assert f"replayed by {ME}" in dead("show", first)
-    assert "no dead letter 0" in dead("show", "0", status=1)
+    assert "no dead letter 999999999" in dead("show", "999999999", status=1)
+    assert "Invalid value for 'ID'" in dead("show", 2**63, status=2)
 
 
 def test_the_original_bytes_can_be_had(engine):

@@ -308,5 +308,10 @@ def test_an_edit_of_a_body_without_arguments_gives_all_of_them():
     positional = {**envelope, "args": [1]}
     with pytest.raises(Unfit, match="positional"):
         edited(Letter(body=json.dumps(positional).encode()), {"n": 2}, "job-2")
+    deep: dict = {}
+    for _ in range(2000):
+        deep = {"n": deep}
+    with pytest.raises(Unfit, match="too deep"):
+        edited(Letter(), deep, "job-2")
     with pytest.raises(Unfit, match="actor is unknown"):
         edited(Letter(actor=None), {"n": 2}, "job-2")
