@@ -15,7 +15,8 @@ A worker that was not connected at the second step reads the open rows when it c
 so before it takes jobs. So a lost message delays nothing but the answer, and a job ends once:
 cancelled without having run, or by its run.
 
-The row holds for its run and those before. Whoever has the job run again (`leveret.ledger.retry`,
+The row holds for its run and those before, and is kept at least until no copy of the job can come
+out of the delay wheel any more. Whoever has the job run again (`leveret.ledger.retry`,
 a replay) gives it a higher one, for which the row does not hold.
 """
 
@@ -42,7 +43,7 @@ __all__ = ["CancelOutcome", "CancelResult", "cancel", "load"]
 
 # A worker may be about to start what is due within seconds.
 _JOB = text(
-    "SELECT state, run, attempt, worker, started_at,"
+    "SELECT state, run, worker, due_at,"
     " due_at > clock_timestamp() + interval '5 seconds' AS is_later"
     " FROM jobs WHERE id = :id AND created_at = :created_at FOR UPDATE"
 )
@@ -54,10 +55,11 @@ _TAKE_FROM_OUTBOX = text(
 )
 _IN_OUTBOX = text("SELECT EXISTS (SELECT 1 FROM leveret_outbox WHERE job_id = :id)")
 _REQUEST = text(
-    "INSERT INTO cancellations AS c (job_id, run, requested_at, requested_by)"
-    " VALUES (:id, :run, clock_timestamp(), :by)"
+    "INSERT INTO cancellations AS c (job_id, run, requested_at, requested_by, due_at)"
+    " VALUES (:id, :run, clock_timestamp(), :by, :due_at)"
     " ON CONFLICT (job_id) DO UPDATE SET run = GREATEST(c.run, excluded.run),"
-    " requested_at = excluded.requested_at, requested_by = excluded.requested_by, closed_at = NULL"
+    " requested_at = excluded.requested_at, requested_by = excluded.requested_by,"
+    " due_at = GREATEST(c.due_at, excluded.due_at), closed_at = NULL"
 )
 _CANCELLED = text(
     "UPDATE jobs SET state = 'cancelled', settled = 1, event_at = clock_timestamp(), kind = :kind,"
@@ -169,7 +171,8 @@ def _cancel(connection: Connection, job_id: str, by: str) -> CancelResult:
         )
     unsent = connection.execute(_TAKE_FROM_OUTBOX, {"id": job_id}).all()
     being_sent = bool(connection.execute(_IN_OUTBOX, {"id": job_id}).scalar())
-    connection.execute(_REQUEST, {"id": job_id, "run": run, "by": by})
+    wish = {"id": job_id, "run": run, "by": by, "due_at": job.due_at}
+    connection.execute(_REQUEST, wish)
     waits = state in (State.SCHEDULED, State.RETRYING) and bool(job.is_later)
     if waits or (unsent and not being_sent):
         connection.execute(_CANCELLED, key | {"kind": int(Kind.CANCELLED)})
@@ -189,7 +192,7 @@ def _cancel_stranger(connection: Connection, job_id: str, by: str) -> CancelResu
     being_sent = bool(connection.execute(_IN_OUTBOX, {"id": job_id}).scalar())
     if not unsent and not being_sent:
         return _unknown(job_id)
-    connection.execute(_REQUEST, {"id": job_id, "run": 0, "by": by})
+    connection.execute(_REQUEST, {"id": job_id, "run": 0, "by": by, "due_at": None})
     if being_sent:
         return CancelResult(
             job_id=job_id,

@@ -318,7 +318,8 @@ _PURGED = {
     "idempotent_requests": "t.created_at < CAST(:now AS timestamptz) - interval '2 days'",
     "checkpoints": f"t.updated_at < :cutoff AND NOT {_JOB_LIVES}",
     "cancellations": (
-        f"(t.closed_at < :cutoff OR (t.requested_at < :cutoff AND NOT {_JOB_LIVES}))"
+        "(t.closed_at < :cutoff OR (t.requested_at < :cutoff"
+        f" AND (t.due_at IS NULL OR t.due_at < :cutoff) AND NOT {_JOB_LIVES}))"
     ),
     "claims": "t.expires_at < :now AND NOT (t.state = 'running' AND t.lease_until > :now)",
     "unique_jobs": "t.until < :now",

@@ -286,6 +286,8 @@ class Cancellation(Base):
     run: Mapped[int] = mapped_column(server_default=text("0"))
     requested_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     requested_by: Mapped[str]
+    #: When a copy of it may come out of the delay wheel, if it had waited there.
+    due_at: Mapped[datetime | None]
     #: When a worker had dropped it, or it turned out to have ended otherwise.
     closed_at: Mapped[datetime | None]
 

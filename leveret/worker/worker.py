@@ -558,7 +558,7 @@ def _log_transition(
     if duration is not None:
         who["duration"] = round(duration, 6)
     match outcome:
-        case Succeeded(_, done_by):
+        case Succeeded(done_by=done_by):
             if done_by is not None:
                 who["done_by"] = done_by
             log.info("job.succeeded", **who)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -259,6 +261,51 @@ def test_who_waits_goes_on_waiting_when_the_connection_is_cut(ledger, ledger_dat
         wait_until(lambda: proxy.connections, timeout=30, what="it is back")
         ledger.write(ids[2], "succeeded", result=b"2")
         assert waits[2].result(30) == 2
+
+
+def test_a_connection_that_is_silent_is_given_up(ledger, ledger_database, monkeypatch):
+    """A peer may be gone without a word; who waits does not wait for it."""
+    monkeypatch.setattr("leveret.results.watcher._STATEMENT_SECONDS", 0.5)
+    job_id = new_id()
+    with (
+        TcpProxy.before(ledger_database) as proxy,
+        ThreadPoolExecutor() as pool,
+        Watcher(proxy.through(ledger_database), fallback_seconds=0.3) as watcher,
+    ):
+        waiting = pool.submit(watcher.result, job_id, 90)
+        ledger.wait_watched(job_id)
+        proxy.stall()
+        before = proxy.accepted
+        wait_until(lambda: proxy.accepted > before, timeout=60, what="it tries another one")
+        ledger.write(job_id, "succeeded", result=b"1")
+        proxy.resume()
+        assert waiting.result(60) == 1
+
+
+def test_a_child_after_a_fork_waits_over_a_connection_of_its_own(ledger, ledger_database):
+    """And its parent goes on with its own."""
+    done, later = ledger.write(new_id(), "succeeded", result=b"1"), new_id()
+    program = f"""
+import os
+from leveret import results
+assert results.result({done!r}, timeout=60) == 1
+child = os.fork()
+if child == 0:
+    assert results.result({done!r}, timeout=60) == 1
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("forked", flush=True)
+assert results.result({later!r}, timeout=60) == 2
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={"LEVERET_DATABASE_URL": ledger_database},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "forked\n"
+        ledger.write(later, "succeeded", result=b"2")
+        assert process.wait(60) == 0
 
 
 def test_a_watch_that_is_lost_delays_only_until_the_fallback_look(ledger, ledger_database):

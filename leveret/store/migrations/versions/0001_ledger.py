@@ -87,6 +87,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("requested_by", sa.Text(), nullable=False),
+        sa.Column("due_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("closed_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("job_id", name=op.f("cancellations_pkey")),
     )
