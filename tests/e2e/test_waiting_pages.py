@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 WAITING = blocks("docs/how-to/wait-for-a-result.md")
 PROGRESS = blocks("docs/how-to/report-progress.md")
 CANCELLING = blocks("docs/how-to/cancel-a-job.md")
-ACTORS = {"report.add": "default", "report.refuse": "default", "rows.load": "default"}
+ACTORS = dict.fromkeys(("report.add", "report.count", "report.refuse", "rows.load"), "default")
+#: What the page says of a large result.
+LARGE = """
+import os, leveret
+with leveret.Publisher(os.environ["LEVERET_AMQP_URL"]) as publisher:
+    print(len(publisher.publish("report.count", {"to": 50_000}).result(timeout=60)))
+"""
 
 
 @pytest.fixture
@@ -37,7 +43,11 @@ def folder(shared_broker, ledger_database, tmp_path) -> Iterator[tuple[Path, dic
         vhost.environment("worker"),
         tmp_path,
         actors=("report", "rows"),
-        variables={"PYTHONPATH": path, "LEVERET_DATABASE_URL": ledger_database},
+        variables={
+            "PYTHONPATH": path,
+            "LEVERET_DATABASE_URL": ledger_database,
+            "LEVERET_RESULT_STORE": f"file://{tmp_path}/kept",
+        },
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
     try:
@@ -50,6 +60,7 @@ def folder(shared_broker, ledger_database, tmp_path) -> Iterator[tuple[Path, dic
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
                 "LEVERET_AMQP_URL": vhost.url("admin"),
                 "LEVERET_DATABASE_URL": ledger_database,
+                "LEVERET_RESULT_STORE": f"file://{tmp_path}/kept",
             },
         )
     finally:
@@ -81,6 +92,9 @@ def test_the_pages_do_what_they_show(folder, ledger_database):
     page = (ROOT / "docs/how-to/wait-for-a-result.md").read_text()
     shown = page.partition("```text\n")[2].partition("```")[0]
     assert run([sys.executable, "wait.py"], folder) == shown
+
+    assert run([sys.executable, "-c", LARGE], folder) == "50000\n"
+    assert [kept.name for kept in (folder[0] / "kept").glob("*/*")] == ["0-1.json"]
 
     followed = run([sys.executable, "follow.py"], folder).splitlines()
     assert followed[-1] == "succeeded 1.0 row 500 of 500"

@@ -24,6 +24,7 @@ from leveret.message import new_id
 from leveret.outbox import enqueue
 from leveret.results import Watcher
 from leveret.store import engine
+from leveret.store.identity import own_time
 from tests.support.proxies import TcpProxy
 from tests.support.recorders import Ledger, RecorderProcess
 from tests.support.relays import RelayProcess
@@ -235,6 +236,18 @@ def test_what_waits_in_the_outbox_is_never_sent(ledger, desk):
     row = ledger.job(job_id)
     assert (row["state"], row["actor"], row["queue"]) == ("cancelled", "probe.run", "bulk")
     assert bytes(row["body"]) == b'{"n":1}'
+
+    # As the API writes it: the ledger's row, and the outbox's, in one transaction.
+    with desk.engine.begin() as connection:
+        known = enqueue(connection, "probe.run", {}, delay=2)
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (id, created_at, actor, state, due_at) VALUES"
+            " (%s, %s, 'probe.run', 'scheduled', now() + interval '2 seconds')",
+            (known, own_time(known)),
+        )
+    assert desk.cancel(known, tell=False).detail == "it had not been sent yet"
+    assert ledger.job(known)["state"] == "cancelled"
+    assert desk.cancel(known, tell=False).detail == "it was cancelled before"
 
     # What a relay is just sending is not taken from under it.
     with desk.engine.begin() as connection:
