@@ -254,7 +254,8 @@ class Worker:
         self._limits.close()
         if idle:
             for thread in self._threads:
-                thread.join(2.0)
+                if thread.is_alive():
+                    thread.join(2.0)
         self._io.stop()
         self._desk.close()
         self.broker.emit_after("worker_shutdown", self)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from datetime import timedelta
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
 import leveret
+from leveret.claims.ddl import ddl
+from leveret.errors import ClaimLost, ConfigurationError, LeveretError
+from leveret.message import new_id
+from leveret.results.store import ResultStore
 from leveret.store import engine
+from tests.support.waiting import wait_until
 
 SOON = leveret.Backoff(base=timedelta(seconds=0.1), jitter=False)
 
@@ -63,3 +71,372 @@ def test_a_job_that_is_published_three_times_has_its_effect_once(worker, ledger_
     assert [r["result"] for r in records] == [14, 14, 14]
     assert worker.notes == [job]
     assert account() == 7
+
+
+def add(session, account, amount=1):
+    """Add to the account of a test."""
+    session.execute(ADD, {"amount": amount, "name": account.account})
+
+
+def test_jobs_with_one_key_are_one_effect(worker, ledger_database, account):
+    """The second job succeeds with the result of the first, and says which job that was."""
+
+    @worker.actor("work.do")
+    def work() -> str:
+        with leveret.once_session() as session:
+            add(session, account)
+        return leveret.current_job().id
+
+    worker.start(database_url=ledger_database)
+    key = new_id()
+    first = worker.send("work.do", idempotency_key=key)
+    worker.records(first, "succeeded")
+    second = worker.send("work.do", idempotency_key=key)
+    other = worker.send("work.do", idempotency_key=new_id())
+    [record] = worker.records(second, "succeeded")
+    assert (record["result"], record["done_by"]) == (first, first)
+    assert "started_at" not in record
+    [record] = worker.records(other, "succeeded")
+    assert record["result"] == other
+    assert account() == 2
+
+
+def test_a_failed_run_has_no_effect_and_its_retry_claims_at_once(worker, ledger_database, account):
+    """The claim is released, not left to its lease."""
+
+    @worker.actor("work.do", once=True, backoff=SOON)
+    def work():
+        with leveret.once_session() as session:
+            add(session, account)
+            if leveret.current_job().attempt == 1:
+                raise ConnectionError("before the commit")
+
+    worker.start(database_url=ledger_database)
+    job = worker.send("work.do")
+    events = [r["event"] for r in worker.records(job, "succeeded")]
+    assert events == ["retrying", "succeeded"]
+    assert account() == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("late"), leveret.Dead("late"), leveret.Snooze(60)])
+def test_what_fails_after_the_commit_has_succeeded(worker, ledger_database, account, error):
+    """The effects are there, and no retry would do anything."""
+
+    @worker.actor("work.do", once=True)
+    def work():
+        with leveret.once_session() as session:
+            add(session, account)
+        raise error
+
+    worker.start(database_url=ledger_database)
+    job = worker.send("work.do")
+    [record] = worker.records(job, "succeeded")
+    assert record["event"] == "succeeded"
+    assert account() == 1
+
+
+def test_when_the_answer_to_the_commit_is_lost_the_job_has_succeeded(
+    worker, ledger_database, account, monkeypatch
+):
+    """The release finds out that the transaction was committed, even in the last attempt."""
+    commit = psycopg.Connection.commit
+
+    def commit_and_lose_the_answer(connection):
+        commit(connection)
+        if connection.info.get_parameters()["application_name"] == "leveret worker (once)":
+            connection.close()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    @worker.actor("work.do", once=True, max_retries=0)
+    def work():
+        monkeypatch.setattr(psycopg.Connection, "commit", commit_and_lose_the_answer)
+        try:
+            with leveret.once_session() as session:
+                add(session, account)
+        finally:
+            monkeypatch.undo()
+
+    worker.start(database_url=ledger_database)
+    job = worker.send("work.do")
+    [record] = worker.records(job, "succeeded")
+    assert record["event"] == "succeeded"
+    assert account() == 1
+
+
+def test_while_one_delivery_runs_another_waits_for_its_end(worker, ledger_database):
+    """It is put off without using an attempt, then reports the result."""
+    gate = threading.Event()
+
+    @worker.actor("work.do", once=True)
+    def work() -> str:
+        worker.notes.append("started")
+        assert gate.wait(20)
+        return "done"
+
+    worker.start(database_url=ledger_database)
+    job = worker.send("work.do")
+    worker.noted(1)
+    worker.send("work.do", job_id=job)
+    worker.records(job, "snoozed")
+    gate.set()
+
+    def both():
+        return [r for r in worker.records(job) if r["event"] == "succeeded"][1:]
+
+    [record] = wait_until(both, timeout=20)
+    assert record["result"] == "done"
+    assert record["attempt"] == 1
+    assert worker.notes == ["started"]
+
+
+def test_a_lease_is_renewed_while_the_job_runs(worker, ledger_database):
+    """So that nobody takes over what runs for longer than a lease."""
+    gate = threading.Event()
+
+    @worker.actor("work.do", once=True)
+    def work():
+        worker.notes.append("started")
+        assert gate.wait(20)
+
+    worker.start(database_url=ledger_database, claim_lease=timedelta(seconds=0.6))
+    job = worker.send("work.do")
+    worker.noted(1)
+
+    def lease():
+        with psycopg.connect(ledger_database) as connection:
+            return connection.execute(
+                "SELECT lease_until, clock_timestamp() FROM claims WHERE key = %s", [job]
+            ).fetchone()
+
+    first, _ = lease()
+    wait_until(lambda: lease()[1] > first + timedelta(seconds=1), timeout=20)
+    until, now = lease()
+    assert until > first
+    gate.set()
+    worker.records(job, "succeeded")
+    assert lease()[0] is None
+    assert now < until + timedelta(seconds=20)
+
+
+def test_a_replay_of_what_is_done_reports_the_stored_result(worker, ledger_database):
+    """Its run has the next number, and the actor does not run."""
+
+    @worker.actor("work.do", once=True)
+    def work() -> int:
+        worker.notes.append("ran")
+        return 5
+
+    worker.start(database_url=ledger_database)
+    job = worker.send("work.do")
+    worker.records(job, "succeeded")
+    worker.publisher.publish_job(
+        leveret.Job(actor="work.do", id=job, queue="default", run=1, once=True)
+    ).wait()
+
+    def replayed():
+        return [r for r in worker.records(job) if r.get("run") == 1]
+
+    [record] = wait_until(replayed, timeout=20)
+    assert (record["event"], record["result"]) == ("succeeded", 5)
+    assert worker.notes == ["ran"]
+
+
+def test_a_large_result_is_remembered_by_where_it_is(worker, ledger_database, tmp_path):
+    """A duplicate refers to the same file; without a store, it says that the result is lost."""
+    store = ResultStore(tmp_path.as_uri())
+
+    @worker.actor("work.do", once=True)
+    def work() -> str:
+        return "x" * 100_000
+
+    worker.start(database_url=ledger_database, results=store)
+    job = worker.send("work.do")
+    [first] = worker.records(job, "succeeded")
+    worker.send("work.do", job_id=job)
+    _, second = wait_until(lambda: len(found := worker.records(job)) == 2 and found, timeout=20)
+    assert first["result_ref"] == second["result_ref"]
+    assert "result" not in second
+
+
+@pytest.mark.parametrize("kind", ["session", "connection"])
+def test_coroutines_have_it_too(worker, ledger_database, account, kind):
+    """`async with`, and two deliveries have one effect."""
+
+    @worker.actor("work.do", once=True)
+    async def work() -> str:
+        once = leveret.once_session if kind == "session" else leveret.once_connection
+        async with once() as session:
+            await session.execute(ADD, {"amount": 3, "name": account.account})
+        return kind
+
+    worker.start(database_url=ledger_database)
+    job = worker.send("work.do")
+    worker.records(job, "succeeded")
+    worker.send("work.do", job_id=job)
+    found = wait_until(lambda: len(r := worker.records(job)) == 2 and r, timeout=20)
+    assert [r["result"] for r in found] == [kind, kind]
+    assert account() == 3
+
+
+def test_an_actor_may_commit_itself_but_only_once(worker, ledger_database, account):
+    """A savepoint is no commit; what follows the commit is refused before it can do anything."""
+
+    @worker.actor("work.do", once=True)
+    def work():
+        with leveret.once_session() as session:
+            with session.begin_nested():
+                add(session, account)
+            add(session, account)
+            session.commit()
+            with pytest.raises(LeveretError, match="one transaction"):
+                add(session, account)
+        with pytest.raises(LeveretError, match="one transaction"), leveret.once_session():
+            pass
+        worker.notes.append("ended")
+
+    worker.start(database_url=ledger_database)
+    worker.records(worker.send("work.do"), "succeeded")
+    assert worker.notes == ["ended"]
+    assert account() == 2
+
+
+def test_an_actor_may_try_its_transaction_again(worker, ledger_database, account):
+    """As long as nothing was committed, the claim is open."""
+
+    @worker.actor("work.do", once=True)
+    def work():
+        with suppress(KeyError), leveret.once_connection() as connection:
+            add(connection, account, 5)
+            raise KeyError
+        with leveret.once_connection() as connection:
+            add(connection, account)
+
+    worker.start(database_url=ledger_database)
+    worker.records(worker.send("work.do"), "succeeded")
+    assert account() == 1
+
+
+def test_a_run_whose_claim_was_taken_has_no_effect_and_no_outcome(worker, ledger_database, account):
+    """Its commit is refused; the delivery then reports what the other run did."""
+
+    @worker.actor("work.do", once=True)
+    def work():
+        job = leveret.current_job().id
+        with suppress(ClaimLost), leveret.once_session() as session:
+            add(session, account)
+            with psycopg.connect(ledger_database) as connection:
+                connection.execute(
+                    "UPDATE claims SET epoch = epoch + 1, state = 'done',"
+                    " job_id = 'another', result = '{\"result\": 1}' WHERE key = %s",
+                    [job],
+                )
+        return 2  # an actor that is silent about it does not make it an outcome
+
+    worker.start(database_url=ledger_database)
+    job = worker.send("work.do")
+    *before, last = worker.records(job, "succeeded")
+    assert [r["event"] for r in before] == ["snoozed"]
+    assert (last["result"], last["done_by"]) == (1, "another")
+    assert account() == 0
+
+
+def test_effects_and_claims_may_be_in_a_database_of_the_service(
+    worker, ledger_database, fresh_database
+):
+    """`leveret claims ddl` is all that it needs."""
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        connection.execute(ddl())
+        connection.execute(ddl())  # changes nothing
+        connection.execute("CREATE TABLE effect (n int)")
+
+    @worker.actor("work.do", once=True)
+    def work():
+        with leveret.once_session() as session:
+            session.execute(text("INSERT INTO effect VALUES (1)"))
+
+    worker.start(database_url=ledger_database, claims_url=fresh_database)
+    job = worker.send("work.do")
+    worker.records(job, "succeeded")
+    worker.stop()
+    with psycopg.connect(fresh_database) as connection:
+        assert connection.execute("SELECT count(*) FROM effect").fetchone() == (1,)
+        found = connection.execute("SELECT key, state, epoch, worker FROM claims").fetchall()
+    assert [row[:3] for row in found] == [(job, "done", 1)]
+
+
+def test_an_id_that_postgresql_has_no_letters_for_is_claimed_too(worker, ledger_database):
+    """A job's id may be any string."""
+
+    @worker.actor("work.do", once=True)
+    def work() -> int:
+        worker.notes.append("ran")
+        leveret.current_job().checkpoint({"a": 1})
+        return leveret.current_job().checkpointed["a"]
+
+    worker.start(database_url=ledger_database)
+    job = worker.send("work.do", job_id=f"a\0b{new_id()}")
+    assert worker.records(job, "succeeded")[-1]["result"] == 1
+    worker.send("work.do", job_id=job)
+    wait_until(lambda: len(worker.records(job)) == 2, timeout=20)
+    assert worker.notes == ["ran"]
+
+
+def test_a_plain_job_has_no_claim_to_complete(worker, ledger_database):
+    """And the database is never asked about it."""
+
+    @worker.actor("work.do")
+    def work():
+        with pytest.raises(LeveretError, match="once=True"), leveret.once_session():
+            pass
+        worker.notes.append("ran")
+
+    worker.start(database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    worker.records(worker.send("work.do"), "succeeded")
+    assert worker.notes == ["ran"]
+    with pytest.raises(LeveretError, match="run of an actor"), leveret.once_session():
+        pass
+
+
+def test_a_worker_without_a_database_refuses_actors_that_are_once(worker):
+    """With one clear line, when it starts."""
+
+    @worker.actor("work.do", once=True)
+    def work():
+        """Do nothing."""
+
+    with pytest.raises(ConfigurationError, match=r"'work\.do' is once.*LEVERET_DATABASE_URL"):
+        worker.start()
+
+
+@pytest.mark.parametrize("options", [{"once": True}, {"idempotency_key": "k"}, {"unique_for": 60}])
+def test_a_worker_without_a_database_makes_a_dead_letter_of_a_job_that_needs_one(worker, options):
+    """It is kept, with its reason, to be replayed."""
+
+    @worker.actor("work.do")
+    def work():
+        worker.notes.append("ran")
+
+    worker.start()
+    job = worker.send("work.do", **options)
+    [letter] = worker.letters()
+    assert letter.properties.message_id == job
+    assert letter.reason == "no-database"
+    assert "LEVERET_DATABASE_URL" in letter.headers["x-leveret-error"]
+    assert worker.notes == []
+
+
+def test_tables_that_are_missing_put_the_job_off_until_they_are_there(worker, fresh_database):
+    """Nothing is lost to a deployment in the wrong order."""
+
+    @worker.actor("work.do", once=True)
+    def work():
+        worker.notes.append(leveret.current_job().attempt)
+
+    worker.start(database_url=fresh_database)
+    job = worker.send("work.do")
+    [record] = worker.records(job, "snoozed")
+    assert "leveret migrate" in record["why"]
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        connection.execute(ddl())
+    worker.records(job, "succeeded")
+    assert worker.notes == [1]
