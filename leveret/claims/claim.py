@@ -34,6 +34,10 @@ M. Kleppmann, 2016). So effects and claim are one: a run that has committed has 
 at any moment leaves both or neither, and when the answer to the commit is lost, the next delivery
 finds out which.
 
+Claiming and releasing do not wait for the disk (``synchronous_commit``): a crash of the database
+may forget a claim of the last moment. Then two runs may hold one epoch, and still one of them
+commits, since the row is ``running`` only for the first. Completing waits.
+
 Effects outside of that transaction (a mail, a call to another service) can be guarded against
 repetition, not made atomic with the claim: a worker that dies between the effect and the completion
 repeats it. Give the other side the key.
@@ -57,11 +61,14 @@ __all__ = ["Busy", "Claim", "Claims", "Done", "Released", "wait_for"]
 _FIRST_LOOK = 0.5
 
 _CLAIM = """
-WITH made AS (
+WITH quick AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), made AS (
     INSERT INTO claims
         (actor, key, job_id, state, epoch, worker, lease_until, claimed_at, expires_at)
-    VALUES (%(actor)s, %(key)s, %(job)s, 'running', 1, %(worker)s,
-        clock_timestamp() + %(lease)s, clock_timestamp(), clock_timestamp() + %(keep)s)
+    SELECT %(actor)s::text, %(key)s::text, %(job)s::text, 'running', 1, %(worker)s::text,
+        clock_timestamp() + %(lease)s, clock_timestamp(), clock_timestamp() + %(keep)s
+    FROM quick
     ON CONFLICT (actor, key) DO NOTHING
     RETURNING epoch
 ), free AS (
@@ -94,10 +101,12 @@ UPDATE claims SET state = 'done', result = %(result)s, done_at = clock_timestamp
 WHERE actor = %(actor)s AND key = %(key)s AND epoch = %(epoch)s AND state IN ('running', 'done')
 """
 _RELEASE = """
-WITH held AS (
-    SELECT actor, key FROM claims
+WITH quick AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), held AS (
+    SELECT actor, key FROM claims, quick
     WHERE actor = %(actor)s AND key = %(key)s AND epoch = %(epoch)s AND state = 'running'
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF claims SKIP LOCKED
 ), freed AS (
     UPDATE claims SET state = 'released', lease_until = NULL
     FROM held WHERE claims.actor = held.actor AND claims.key = held.key

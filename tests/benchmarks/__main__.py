@@ -23,6 +23,7 @@ from tests.benchmarks.scenarios.delayed import Delayed
 from tests.benchmarks.scenarios.drain import Drain
 from tests.benchmarks.scenarios.latency import Latency
 from tests.benchmarks.scenarios.memory import MemoryUse
+from tests.benchmarks.scenarios.once import Once
 from tests.benchmarks.scenarios.outbox import OutboxStart
 from tests.benchmarks.scenarios.publish import Publish
 from tests.benchmarks.scenarios.retry import Retry
@@ -45,6 +46,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             MemoryUse(jobs=50),
             Tracked(jobs=200),
             OutboxStart(jobs=20),
+            Once(jobs=200),
         ]
     return [
         Publish(),
@@ -55,6 +57,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         MemoryUse(),
         Tracked(),
         OutboxStart(),
+        Once(),
     ]
 
 

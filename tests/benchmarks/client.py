@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-#: The two actors that every contestant declares; their bodies are in `board`.
-Actor = Literal["noop", "flaky"]
+#: The two actors that every contestant declares; their bodies are in `board`. `once` is `noop`,
+#: published to have its effect once.
+Actor = Literal["noop", "flaky", "once"]
 
 #: How many unconfirmed messages a pipelined publisher of ours may have out at once.
 WINDOW = 1000

@@ -63,6 +63,10 @@ def headline(results: Results) -> dict[str, float | None]:
             values(results, "tracked", DRAMATIQ_TRACKED, tracked),
         ),
         "outbox_start_p50_ms": ours("outbox", "start_p50_ms", LEVERET_OUTBOX),
+        "once_ratio": ratio(
+            values(results, "once", LEVERET_TRACKED, "once_per_second"),
+            values(results, "once", LEVERET_TRACKED, "plain_per_second"),
+        ),
     }
 
 

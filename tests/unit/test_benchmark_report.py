@@ -22,6 +22,7 @@ PROMISED = [
     "rss_mb",
     "tracked_ratio",
     "outbox_start_p50_ms",
+    "once_ratio",
 ]
 
 RESULTS = {
@@ -51,6 +52,7 @@ RESULTS = {
         "leveret-tracked": [{"jobs_per_second": 9.0}],
         "dramatiq-tracked": [{"jobs_per_second": 3.0}],
     },
+    "once": {"leveret-tracked": [{"once_per_second": 2.0, "plain_per_second": 8.0}]},
 }
 
 
@@ -70,6 +72,7 @@ def test_each_promised_figure_is_held_against_its_own_base():
         "rss_mb": 60.0,
         "tracked_ratio": 3.0,
         "outbox_start_p50_ms": 6.0,
+        "once_ratio": 0.25,
     }
 
 

@@ -32,6 +32,8 @@ class Ability(enum.Flag):
     """Keeps the state of every job in PostgreSQL."""
     OUTBOX = enum.auto()
     """Publishes jobs in the transaction of business data."""
+    ONCE = enum.auto()
+    """Has the effects of a job once, by a row in PostgreSQL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class Contestant:
 
 _HERE = "tests.benchmarks.contestants"
 #: What needs a database, and has contestants of its own.
-_STORED = Ability.TRACKED | Ability.OUTBOX
+_STORED = Ability.TRACKED | Ability.OUTBOX | Ability.ONCE
 
 LEVERET = "leveret"
 DRAMATIQ = "dramatiq"
@@ -118,7 +120,7 @@ CONTESTANTS = (
         name=LEVERET_TRACKED,
         module=f"{_HERE}.leveret",
         queue="leveret.default",
-        abilities=Ability.TRACKED | Ability.PIPELINED,
+        abilities=Ability.TRACKED | Ability.PIPELINED | Ability.ONCE,
         prepare=((f"{_HERE}.leveret",),),
         prepare_database=((f"{_HERE}.leveret", "migrate"),),
         beside=(("services.recorder",),),

@@ -36,7 +36,7 @@ def flaky(job: int) -> None:
     board.flaky(job)
 
 
-_NAMES: dict[Actor, str] = {"noop": "bench.noop", "flaky": "bench.flaky"}
+_NAMES: dict[Actor, str] = {"noop": "bench.noop", "flaky": "bench.flaky", "once": "bench.noop"}
 
 
 class Client:
@@ -54,7 +54,9 @@ class Client:
         """Publish with the confirms outstanding, in a thread, where the window is kept."""
         name = _NAMES[actor]
         pairs = ((name, {"job": job}) for job in jobs)
-        await asyncio.to_thread(self._publisher.publish_many, pairs, queue="default")
+        await asyncio.to_thread(
+            self._publisher.publish_many, pairs, queue="default", once=actor == "once"
+        )
 
     async def send_later(self, actor: Actor, jobs: Sequence[tuple[int, int]]) -> None:
         """Publish into the delay wheel, each job with what is left of its delay."""
