@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.apis import Api
+from leveret.settings import Settings
+from tests.support.apis import ACTORS, Api
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
+
+
+def nowhere() -> Settings:
+    """Return settings for an application that is only looked at."""
+    return Settings(database_url="postgresql://nobody@127.0.0.1:1/none", actors=(ACTORS,))
 
 
 @pytest.fixture(scope="session")
