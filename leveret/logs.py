@@ -26,7 +26,8 @@ def configure(level: str = "info", style: str = "auto") -> None:
     """Send logs to standard error; ``style`` is json, console, or auto (by whether it is a tty)."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     renderer: Any = (
-        structlog.dev.ConsoleRenderer()
+        # Not the default, which shows the values of variables: arguments of jobs among them.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if console
         else structlog.processors.JSONRenderer(serializer=_dumps)
     )

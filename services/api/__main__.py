@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 import structlog
@@ -29,6 +30,9 @@ def main() -> int:
     # Its warnings are of interest, its greetings are not.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = Server(app, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises again, at its end, what it was ended by: it has been heard by then.
+        signal.signal(number, lambda *_: None)
     log.info("api.starting", host=settings.http_host, port=settings.http_port)
     try:
         server.run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -42,6 +43,7 @@ _SECURITY = {
 }
 #: Client went away before the answer; as others log it.
 _GONE = 499
+_FRAMES = 12
 
 
 class Edge:
@@ -80,11 +82,15 @@ class Edge:
             await self._guarded(scope, headers, receive, answer)
         except ClientDisconnect:
             status = status or _GONE
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - the last that can answer it
             problem = problem_of(failure)
             error = _named(failure)
             if problem.kind is Kind.INTERNAL:
-                log.exception("api.defect", request_id=request_id, path=scope["path"])
+                # Where it was, not what was said: that may be a value of the request's.
+                where = "".join(traceback.format_tb(failure.__traceback__)[-_FRAMES:])
+                log.error(  # noqa: TRY400
+                    "api.defect", request_id=request_id, error=error, where=where
+                )
             if status:
                 status = _GONE
             else:

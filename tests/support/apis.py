@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ACTORS = "tests.support.apijobs"
+#: Where `tests.support.apikill` notes that it has killed.
+FOLDER = "FAULTS_FOLDER"
 
 
 class Api:
