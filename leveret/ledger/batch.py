@@ -11,7 +11,7 @@ from leveret.ledger.fold import JobChange, fold
 from leveret.ledger.letter import read_dead_letter
 from leveret.ledger.record import read_records
 from leveret.ledger.tap import read_published
-from leveret.ledger.value import wire
+from leveret.ledger.value import storable, wire
 
 __all__ = ["Batch", "Reject"]
 
@@ -66,7 +66,13 @@ class Batch:
         self.counts["reject"] += 1
         properties = getattr(message.properties, "raw", None) or wire(message.properties)
         self.rejects.append(
-            Reject(message.queue, message.routing_key, error[:2000], properties, message.body)
+            Reject(
+                message.queue,
+                storable(message.routing_key),
+                storable(error[:2000]),
+                properties,
+                message.body,
+            )
         )
 
     def _add_published(self, message: Message) -> None:

@@ -19,7 +19,7 @@ from leveret.ledger.event import (
     Standing,
 )
 from leveret.ledger.state import State
-from leveret.ledger.value import MAX_COUNT, id_in, in_range
+from leveret.ledger.value import MAX_COUNT, id_in, in_range, storable
 
 __all__ = ["read_records"]
 
@@ -284,7 +284,7 @@ def _beat(record: _Record, worker: str) -> Beat:
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise Malformed(f"{listed!r:.50} is not a list of names")
     return Beat(
-        worker,
+        storable(worker),
         [word for name in queues if (word := id_in(name))],
         _number(record, "threads", 0),
         [word for name in running if (word := id_in(name))],

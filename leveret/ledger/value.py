@@ -20,6 +20,7 @@ __all__ = [
     "in_range",
     "moment_in",
     "read_envelope",
+    "storable",
     "text_in",
     "wire",
 ]
@@ -78,10 +79,15 @@ def id_in(value: object) -> str | None:
     """Return a job's id as a column can hold it; None when there is none."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
         return None
-    if value.isascii() and value.isprintable():
-        return value
+    return storable(value)
+
+
+def storable(text: str) -> str:
+    """Return a text as a column can hold it: without U+0000, and without half characters."""
+    if text.isascii() and text.isprintable():
+        return text
     return (
-        value.encode(errors="backslashreplace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        text.encode(errors="backslashreplace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     )
 
 

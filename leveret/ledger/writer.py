@@ -43,7 +43,12 @@ _PARTITIONS_SECONDS = 3600.0
 _ANYBODY_WAITS = text("SELECT EXISTS (SELECT 1 FROM watches)")
 
 #: What only another batch can mend.
-_BAD_DATA = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded)
+_BAD_DATA = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    errors.ProgramLimitExceeded,
+    errors.StatementTooComplex,
+)
 
 _Cursor = psycopg.Cursor[Any]
 
@@ -88,6 +93,8 @@ class Writer:
                 if not self._may_pass(cause, number):
                     raise
                 time.sleep(random.uniform(0, 0.01 * 2**number))  # noqa: S311 - jitter
+            except (ValueError, TypeError, LookupError) as error:
+                raise BadData(f"it cannot be written: {error!r}") from error
         raise errors.SerializationFailure("other writers were in the way each time")
 
     def _may_pass(self, cause: BaseException | None, number: int) -> bool:

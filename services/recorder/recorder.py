@@ -180,7 +180,7 @@ class Recorder:
                 self._next_gauge = now + _GAUGE_SECONDS
                 with self._engine.connect() as connection:
                     metrics.DEAD_LETTERS_OPEN.set(connection.scalar(_OPEN_LETTERS) or 0)
-        except (psycopg.Error, SQLAlchemyError) as error:
+        except (psycopg.Error, SQLAlchemyError, BadData) as error:
             log.debug("ledger.housekeeping_failed", error=_one_line(error))
 
     def _counted(self, messages: int) -> None:

@@ -26,6 +26,7 @@ from tests.benchmarks.scenarios.memory import MemoryUse
 from tests.benchmarks.scenarios.once import Once
 from tests.benchmarks.scenarios.outbox import OutboxStart
 from tests.benchmarks.scenarios.publish import Publish
+from tests.benchmarks.scenarios.recorder import Recording
 from tests.benchmarks.scenarios.retry import Retry
 from tests.benchmarks.scenarios.tracked import Tracked
 
@@ -45,6 +46,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             Retry(jobs=100),
             MemoryUse(jobs=50),
             Tracked(jobs=200),
+            Recording(jobs=200),
             OutboxStart(jobs=20),
             Once(jobs=200),
         ]
@@ -56,6 +58,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         Retry(),
         MemoryUse(),
         Tracked(),
+        Recording(),
         OutboxStart(),
         Once(),
     ]

@@ -62,6 +62,7 @@ def headline(results: Results) -> dict[str, float | None]:
             values(results, "tracked", LEVERET_TRACKED, tracked),
             values(results, "tracked", DRAMATIQ_TRACKED, tracked),
         ),
+        "recorder_jobs_per_second": ours("recorder", "recorder_jobs_per_second", LEVERET_TRACKED),
         "outbox_start_p50_ms": ours("outbox", "start_p50_ms", LEVERET_OUTBOX),
         "once_ratio": ratio(
             values(results, "once", LEVERET_TRACKED, "once_per_second"),

@@ -189,3 +189,23 @@ def test_it_works_where_each_transaction_has_another_connection(engine, ledger):
         writer.write(batch_of([event]))
     assert len(opened) >= 2
     assert ledger.job(job_id)["state"] == "succeeded"
+
+
+def test_a_message_that_cannot_be_read_is_set_aside_whatever_its_key(engine, ledger):
+    """Its key and the reason are kept as far as a text can be, its bytes as they are."""
+    batch = Batch()
+    batch.add(
+        Message(
+            names.LEDGER,
+            names.OUTCOMES,
+            "a\0b\ud800",
+            pika.BasicProperties(type="leveret.records"),
+            b"\0\xff",
+            redelivered=False,
+        ),
+        1.0,
+    )
+    Writer(engine).write(batch)
+    (row,) = ledger.rows("SELECT * FROM ledger_rejects WHERE body = %s", b"\0\xff")
+    assert row["routing_key"] == "a\N{REPLACEMENT CHARACTER}b\\ud800"
+    assert "not JSON" in row["error"]

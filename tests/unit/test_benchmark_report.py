@@ -21,6 +21,7 @@ PROMISED = [
     "retry_ratio",
     "rss_mb",
     "tracked_ratio",
+    "recorder_jobs_per_second",
     "outbox_start_p50_ms",
     "once_ratio",
 ]
@@ -52,6 +53,7 @@ RESULTS = {
         "leveret-tracked": [{"jobs_per_second": 9.0}],
         "dramatiq-tracked": [{"jobs_per_second": 3.0}],
     },
+    "recorder": {"leveret-tracked": [{"recorder_jobs_per_second": 7.0}]},
     "once": {"leveret-tracked": [{"once_per_second": 2.0, "plain_per_second": 8.0}]},
 }
 
@@ -71,6 +73,7 @@ def test_each_promised_figure_is_held_against_its_own_base():
         "retry_ratio": 3.0,
         "rss_mb": 60.0,
         "tracked_ratio": 3.0,
+        "recorder_jobs_per_second": 7.0,
         "outbox_start_p50_ms": 6.0,
         "once_ratio": 0.25,
     }
