@@ -80,8 +80,9 @@ def _module(name: str) -> Any:
 def _classes(paths: tuple[str, ...]) -> Iterator[type]:
     for path in paths:
         module, _, name = path.partition(":")
-        if module in sys.modules:
-            yield getattr(sys.modules[module], name)
+        found = getattr(sys.modules.get(module), name, None)
+        if found is not None:
+            yield found
 
 
 def _is(given: object, paths: tuple[str, ...]) -> bool:

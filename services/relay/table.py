@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 
 from services.relay.message import Row
 
-__all__ = ["CHANNEL", "Table"]
+__all__ = ["CHANNEL", "READY", "RELEASED", "Table"]
 
 #: What the table's trigger notifies.
 CHANNEL = "leveret_outbox"
@@ -28,9 +28,11 @@ _COLUMNS = f"""id, job_id, actor, queue, options::text, extract(epoch FROM due_a
 # it mostly is, the planner would sort all that is there to find the first few hundred.
 _BEGIN = """BEGIN; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off;
     SET LOCAL enable_seqscan = off; """
-_READY = f"""{_BEGIN} SELECT {_COLUMNS} FROM leveret_outbox
+#: The next rows behind an id.
+READY = f"""{_BEGIN} SELECT {_COLUMNS} FROM leveret_outbox
     WHERE hold_until = '-infinity' AND id > %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"""
-_RELEASED = f"""{_BEGIN} SELECT {_COLUMNS} FROM leveret_outbox
+#: Rows whose time has come.
+RELEASED = f"""{_BEGIN} SELECT {_COLUMNS} FROM leveret_outbox
     WHERE hold_until > '-infinity' AND hold_until <= now()
     ORDER BY hold_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
 _BODIES = "SELECT id, body FROM leveret_outbox WHERE id = ANY(%s)"
@@ -64,11 +66,11 @@ class Table:
 
     def take_ready(self, after: int, limit: int) -> list[Row]:
         """Lock and return rows behind an id, in the order of their ids."""
-        return self._take(_READY, (after, limit))
+        return self._take(READY, (after, limit))
 
     def take_released(self, limit: int) -> list[Row]:
         """Lock and return rows that were held until now."""
-        return self._take(_RELEASED, (limit,))
+        return self._take(RELEASED, (limit,))
 
     def _take(self, query: str, values: tuple[object, ...]) -> list[Row]:
         self._taking.execute(query, values)

@@ -14,6 +14,7 @@ import pytest
 
 from leveret import names, outbox, wheel
 from leveret.message import Job, decode
+from services.relay.table import READY, RELEASED
 from tests.support.databases import temporary_database
 from tests.support.relays import RelayProcess, lay_out, waiting
 from tests.support.waiting import wait_until
@@ -364,6 +365,30 @@ def test_a_write_that_nobody_is_notified_of_is_found(relay, databases, channel):
         outbox.enqueue(connection, "email.send", queue="bulk")
         connection.execute("ALTER TABLE leveret_outbox ENABLE TRIGGER USER")
     assert len(take(channel)) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "values", "index"),
+    [(READY, (0, 500), "leveret_outbox_ready_idx"), (RELEASED, (500,), "leveret_outbox_held_idx")],
+)
+def test_a_scan_follows_its_index_whatever_the_statistics_say(fresh_database, query, values, index):
+    """They are of the time when the table was empty, as it mostly is."""
+    lay_out(fresh_database)
+    fill = (
+        "INSERT INTO leveret_outbox (actor, body, hold_until)"
+        " SELECT 'a.b', repeat('x', 200)::bytea, '-infinity' FROM generate_series(1, 20000)"
+    )
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        for statement in (fill, "DELETE FROM leveret_outbox", "ANALYZE leveret_outbox", fill):
+            connection.execute(statement)
+        cursor = psycopg.ClientCursor(connection)
+        cursor.execute(query.replace("SELECT id", "EXPLAIN SELECT id"), values)
+        while cursor.nextset():
+            pass
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        connection.rollback()
+    assert f"Index Scan using {index}" in plan
+    assert "Sort" not in plan
 
 
 def test_several_relays_share_the_work(vhost, databases, channel, relay, tmp_path):
