@@ -260,12 +260,16 @@ def letters(
 
 def page_statement(which: Selection, *, limit: int, after: str | None = None) -> Select[Any]:
     """Return the statement that lists dead letters."""
-    statement = select(*_LINE).where(*which.conditions())
+    order = (DeadLetter.dead_at.desc(), DeadLetter.id.desc())
+    # The keys of the page first: whatever the filter, an index has all that it looks at, and the
+    # letters themselves, which are large, are read only for those that are shown.
+    keys = select(DeadLetter.id).where(*which.conditions())
     if after is not None:
         micros, letter_id = _read_cursor(after, int, int)
         key = tuple_(_EPOCH + micros * _MICROSECOND, letter_id)
-        statement = statement.where(tuple_(DeadLetter.dead_at, DeadLetter.id) < key)
-    return statement.order_by(DeadLetter.dead_at.desc(), DeadLetter.id.desc()).limit(limit)
+        keys = keys.where(tuple_(DeadLetter.dead_at, DeadLetter.id) < key)
+    page = keys.order_by(*order).limit(limit).subquery("page")
+    return select(*_LINE).join(page, page.c.id == DeadLetter.id).order_by(*order)
 
 
 def count(connection: Connection, which: Selection) -> int:

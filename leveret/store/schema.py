@@ -350,9 +350,37 @@ class DeadLetter(Base):
         CheckConstraint(
             "state IN ('open', 'replaying', 'replayed', 'discarded', 'superseded')", name="state"
         ),
-        Index(None, "state", text("dead_at DESC"), text("id DESC")),
-        Index(None, "fingerprint", "state", text("dead_at DESC"), text("id DESC")),
-        Index(None, "actor", "state", text("dead_at DESC"), text("id DESC")),
+        # Each has all that a list is filtered by, so that conditions which never meet are looked up
+        # without reading the letters themselves.
+        Index(
+            "dead_letters_page_idx",
+            text("dead_at DESC"),
+            text("id DESC"),
+            postgresql_include=["state", "actor", "queue", "reason", "fingerprint"],
+        ),
+        Index(
+            None,
+            "state",
+            text("dead_at DESC"),
+            text("id DESC"),
+            postgresql_include=["actor", "queue", "reason", "fingerprint"],
+        ),
+        Index(
+            None,
+            "fingerprint",
+            "state",
+            text("dead_at DESC"),
+            text("id DESC"),
+            postgresql_include=["actor", "queue", "reason"],
+        ),
+        Index(
+            None,
+            "actor",
+            "state",
+            text("dead_at DESC"),
+            text("id DESC"),
+            postgresql_include=["queue", "reason", "fingerprint"],
+        ),
         Index(None, "replay_id", "state", "id", postgresql_where=text("replay_id IS NOT NULL")),
     )
 

@@ -456,12 +456,21 @@ def upgrade() -> None:
         "dead_letters",
         ["actor", "state", sa.literal_column("dead_at DESC"), sa.literal_column("id DESC")],
         unique=False,
+        postgresql_include=["queue", "reason", "fingerprint"],
     )
     op.create_index(
         op.f("dead_letters_fingerprint_state_idx"),
         "dead_letters",
         ["fingerprint", "state", sa.literal_column("dead_at DESC"), sa.literal_column("id DESC")],
         unique=False,
+        postgresql_include=["actor", "queue", "reason"],
+    )
+    op.create_index(
+        "dead_letters_page_idx",
+        "dead_letters",
+        [sa.literal_column("dead_at DESC"), sa.literal_column("id DESC")],
+        unique=False,
+        postgresql_include=["state", "actor", "queue", "reason", "fingerprint"],
     )
     op.create_index(op.f("dead_letters_job_id_idx"), "dead_letters", ["job_id"], unique=False)
     op.create_index(
@@ -476,6 +485,7 @@ def upgrade() -> None:
         "dead_letters",
         ["state", sa.literal_column("dead_at DESC"), sa.literal_column("id DESC")],
         unique=False,
+        postgresql_include=["actor", "queue", "reason", "fingerprint"],
     )
     op.execute(
         "CREATE FUNCTION leveret_outbox_notify() RETURNS trigger LANGUAGE plpgsql AS"
