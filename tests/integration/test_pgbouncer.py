@@ -145,7 +145,10 @@ def test_old_days_are_dropped_through_it(url: str) -> None:
         assert not found[0].postponed
         with made.connect() as connection:
             assert connection.scalar(text("SHOW lock_timeout")) == "0"
-            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            held = (
+                "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
+                " WHERE locktype = 'advisory' AND datname = current_database()"
+            )
             assert connection.scalar(text(held)) == 0
     finally:
         made.dispose()
