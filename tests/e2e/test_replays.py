@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.databases import temporary_database
 from tests.support.pages import blocks
 from tests.support.recorders import Ledger, RecorderProcess, migrated
 from tests.support.relays import RelayProcess
@@ -66,9 +67,10 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def url(database) -> str:
-    """Return the URL of a migrated database."""
-    return migrated(database)
+def url(checkout) -> Iterator[str]:
+    """Return the URL of a database of these tests: the relay empties its outbox."""
+    with temporary_database(checkout, "replays") as found:
+        yield migrated(found)
 
 
 @pytest.fixture(scope="module")
