@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.support.workers import Rig
 
 
+pytestmark = pytest.mark.timeout(300)
+
 COMMAND = Path(sys.executable).parent / "leveret"
 MAIL = """
 import leveret
@@ -59,7 +61,10 @@ class Stack:
         """Wait for so many dead letters in the ledger; return them in order."""
         where = " AND ".join(f"{name} = %s" for name in columns) or "true"
         self.ledger.wait_value(
-            count, f"SELECT count(*) FROM dead_letters WHERE {where}", *columns.values()
+            count,
+            f"SELECT count(*) FROM dead_letters WHERE {where}",
+            *columns.values(),
+            timeout=90.0,
         )
         return self.ledger.rows(
             f"SELECT * FROM dead_letters WHERE {where} ORDER BY id", *columns.values()
