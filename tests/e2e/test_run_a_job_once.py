@@ -53,10 +53,14 @@ def test_what_the_page_shows_happens_once(fresh_vhost, fresh_database, tmp_path)
             assert worker.poll() is None, log
             return log.count("job.succeeded") == 4 and log.count("job.cancelled") == 9
 
-        wait_until(ended, timeout=40, what="all jobs have ended")
+        wait_until(ended, timeout=60, what="all jobs have ended")
     finally:
         worker.terminate()
-        worker.wait(30)
+        try:
+            worker.wait(20)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
     with psycopg.connect(fresh_database) as connection:
         assert connection.execute("SELECT cents FROM account").fetchone() == (500,)
     assert (tmp_path / "updates").read_text() == "7\n"
