@@ -29,6 +29,8 @@ from leveret.declaration import load_actors
 from leveret.message import HEADERS, PREFIX
 from leveret.settings import Settings
 from leveret.topology import ROLES, Topology, build
+from services.api import create_app
+from services.api.problem import Kind
 from services.worker.options import parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +49,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "asyncapi.json": json.dumps(contract, indent=2) + "\n",
         REFERENCE / "cli.md": cli(),
+        REFERENCE / "http.md": http(),
         REFERENCE / "metrics.md": metric_page(),
         REFERENCE / "settings.md": settings(),
         REFERENCE / "topology.md": topology(build(names.DEFAULT_QUEUES, actors)),
@@ -200,6 +203,51 @@ def _worker_help() -> str:
     ):
         parse(["--help"], Settings())
     return said.getvalue().rstrip()
+
+
+# --------------------------------------------------------------------------------------------- HTTP
+
+
+def http() -> str:
+    """Tabulate the endpoints, the documents that they take, and the errors."""
+    document = create_app(
+        Settings(database_url="postgresql://nobody@127.0.0.1/none", actors=("actors",))
+    ).openapi()
+    parts = [
+        "# HTTP API\n\n",
+        NOTE.format(source="services/api"),
+        (
+            "The whole of it, with every schema, is what a running API serves at `/openapi.json` "
+            "(OpenAPI 3.1).\n[Use the HTTP API](../how-to/use-the-http-api.md) shows the usual "
+            "calls. `read` is included in `operate`, and\nboth in `admin`; `publish` stands for itself.\n"
+        ),
+    ]
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            scopes = operation.get("security", [{"key": ["none"]}])[0]["key"]
+            about = operation.get("description", "").partition("\n\n")[0].replace("\n", " ")
+            row = (_code(f"{method.upper()} {path}"), _code(scopes[0]), about)
+            rows.setdefault(operation["tags"][0], []).append(row)
+    for tag, found in rows.items():
+        parts.append(f"\n## {tag.capitalize()}\n\n{table(('call', 'scope', 'what'), found)}")
+    for name in ("NewJob", "NewReplay", "Which", "NewKey"):
+        schema = document["components"]["schemas"][name]
+        required = schema.get("required", ())
+        fields_ = [
+            (_code(field), "yes" if field in required else "", part.get("description", ""))
+            for field, part in schema["properties"].items()
+        ]
+        parts.append(f"\n## {name}\n\n{schema['description']}\n\n")
+        parts.append(table(("name", "needed", "meaning"), fields_))
+    kinds = [(_code(f"urn:leveret:problem:{k.word}"), k.status, k.title) for k in Kind]
+    parts.append(
+        "\n## Errors\n\nProblem documents (RFC 9457), `application/problem+json`: `type`, `title`, "
+        "`status`, `detail`, `request_id`, and\n`errors`, each with a `pointer` into the body, a "
+        "`parameter` or a `header`, a stable `reason`, and `detail`.\n\n"
+        + table(("type", "status", "title"), kinds)
+    )
+    return "".join(parts)
 
 
 # ----------------------------------------------------------------------------------------- topology
