@@ -219,7 +219,8 @@ def http() -> str:
         (
             "The whole of it, with every schema, is what a running API serves at `/openapi.json` "
             "(OpenAPI 3.1).\n[Use the HTTP API](../how-to/use-the-http-api.md) shows the usual "
-            "calls. `read` is included in `operate`, and\nboth in `admin`; `publish` stands for itself.\n"
+            "calls. `read` is included in\n`operate`, and both in `admin`; `publish` stands for "
+            "itself.\n"
         ),
     ]
     rows: dict[str, list[tuple[str, ...]]] = {}
