@@ -16,6 +16,7 @@ from leveret.broker import LeveretBroker
 from leveret.errors import InvalidJob
 from leveret.ledger import State
 from leveret.message import Job, Reason, decode, encode, encode_arguments, new_id
+from leveret.request import keyed, period
 from leveret.wheel import HORIZON
 from services.api.models import Actor, NewJob
 from services.api.problem import Fault
@@ -145,11 +146,14 @@ class Catalogue:
             app_id=app_id,
             idempotency_key=wanted.idempotency_key,
             once=wanted.once,
+            unique_for=period(wanted.unique_for),
+            unique_until=wanted.unique_until,
+            on_conflict=wanted.on_conflict,
             traceparent=trace.get("traceparent"),
             tracestate=trace.get("tracestate"),
         )
         try:
-            return self._encoded(job, actor.queue, now), []
+            return self._encoded(keyed(job), actor.queue, now), []
         except InvalidJob as error:
             part = "/arguments" if error.reason in _OF_BODY else ""
             wrong(part, error.reason, str(error))

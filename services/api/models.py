@@ -7,7 +7,7 @@ mistake is told and not guessed around. Texts cannot hold U+0000, which PostgreS
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -114,6 +114,19 @@ class NewJob(_In):
     )
     once: bool = Field(
         default=False, description="Its database effects happen once, however often it is tried."
+    )
+    unique_for: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="Jobs of the actor with the same `idempotency_key`, or else the same "
+        "arguments, that are published within so many seconds are one job.",
+    )
+    unique_until: Literal["started", "done"] | None = Field(
+        default=None, description="Those published before this one has got so far are one job."
+    )
+    on_conflict: Literal["skip", "replace"] = Field(
+        default="skip", description="Which of them runs: the first, or the last."
     )
 
 

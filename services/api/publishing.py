@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from leveret import outbox
+from leveret.claims import register_unique
 from leveret.ledger import State
 from leveret.store import audit_log
 from leveret.store.identity import resolve_times
@@ -100,6 +101,8 @@ def accept(
         if again is not None:
             _remember(connection, caller, again, answer)
     if fresh:
+        for job in fresh:
+            register_unique(connection, job.job)
         outbox.enqueue_many(connection, [job.job for job in fresh], max_body_bytes=_CHECKED)
     audit_log.record(
         connection,

@@ -19,6 +19,7 @@ from tests.benchmarks.error import BenchmarkError
 from tests.benchmarks.figures import rotated
 from tests.benchmarks.node import Node
 from tests.benchmarks.scenarios import Sample, Scenario
+from tests.benchmarks.scenarios.api_publish import ApiPublish
 from tests.benchmarks.scenarios.delayed import Delayed
 from tests.benchmarks.scenarios.drain import Drain
 from tests.benchmarks.scenarios.latency import Latency
@@ -48,6 +49,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             Tracked(jobs=200),
             Recording(jobs=200),
             OutboxStart(jobs=20),
+            ApiPublish(jobs=20),
             Once(jobs=200),
         ]
     return [
@@ -60,6 +62,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         Tracked(),
         Recording(),
         OutboxStart(),
+        ApiPublish(),
         Once(),
     ]
 

@@ -64,6 +64,7 @@ def headline(results: Results) -> dict[str, float | None]:
         ),
         "recorder_jobs_per_second": ours("recorder", "recorder_jobs_per_second", LEVERET_TRACKED),
         "outbox_start_p50_ms": ours("outbox", "start_p50_ms", LEVERET_OUTBOX),
+        "api_publish_p50_ms": ours("api", "publish_p50_ms", LEVERET_OUTBOX),
         "once_ratio": ratio(
             values(results, "once", LEVERET_TRACKED, "once_per_second"),
             values(results, "once", LEVERET_TRACKED, "plain_per_second"),

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 
 from compose.native import ports
 from leveret.store import api_keys, engine
-from leveret.store.migrate import upgrade
-from tests.benchmarks.arena import ROOT
+from tests.benchmarks.arena import ROOT, Arena
+from tests.benchmarks.contestants import Ability, Contestant
 from tests.benchmarks.error import BenchmarkError
 from tests.benchmarks.figures import percentile
+from tests.benchmarks.scenarios import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,20 +36,38 @@ _PATIENCE_SECONDS = 60.0
 _PYTHON = ROOT / ".venv" / "bin" / "python"
 
 
-def measure(database: str, *, jobs: int = 500) -> dict[str, float]:
-    """Publish jobs to an API on an empty database; return ``p50_ms`` and ``p99_ms``."""
+class ApiPublish:
+    """Time from the request to the answer that the job is kept."""
+
+    name = "api"
+    needs = Ability.OUTBOX
+    on_request: frozenset[str] = frozenset()
+
+    def __init__(self, *, jobs: int = 500) -> None:
+        self._jobs = jobs
+
+    def rounds(self, asked: int) -> int:
+        """Return as many."""
+        return asked
+
+    def run(self, arena: Arena, contestant: Contestant) -> Sample:
+        """Publish one by one to a warm API."""
+        database = arena.new_database(contestant)
+        with _api(database) as port:
+            took = _publish(port, _key(database), _WARM_UP + self._jobs)[_WARM_UP:]
+        return {"publish_p50_ms": percentile(took, 0.5), "publish_p99_ms": percentile(took, 0.99)}
+
+
+def _key(database: str) -> str:
     owner = engine(database, pool_size=1)
     try:
-        upgrade(owner)
         with owner.begin() as connection:
-            token = api_keys.create(
+            _, token = api_keys.create(
                 connection, name="benchmark", scopes=["publish"], created_by="benchmark"
-            )[1]
+            )
+            return token
     finally:
         owner.dispose()
-    with _api(database) as port:
-        took = _publish(port, token, _WARM_UP + jobs)[_WARM_UP:]
-    return {"p50_ms": percentile(took, 0.5), "p99_ms": percentile(took, 0.99)}
 
 
 @contextmanager

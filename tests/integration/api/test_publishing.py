@@ -92,6 +92,16 @@ def test_the_ledger_keeps_the_message_as_a_worker_would_read_it(api, client):
     assert (row.state, row.queue) == ("scheduled", "bulk")
 
 
+def test_a_unique_job_has_a_key(client):
+    """Its own, or one made of its arguments, by which later ones are known."""
+    job = {**SHIP, "unique_for": 60, "unique_until": "started", "on_conflict": "replace"}
+    first, second = (client.post("/v1/jobs", json=job) for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 202)
+    keys = [client.get(a.headers["Location"]).json()["idempotency_key"] for a in (first, second)]
+    assert keys[0] is not None
+    assert keys[0] == keys[1]
+
+
 def test_a_job_may_be_due_after_years(api, client):
     """Longer than the delay wheel reaches: it stays in the outbox."""
     answer = client.post("/v1/jobs", json={**SHIP, "delay": 86400 * 3650})
