@@ -282,7 +282,8 @@ def test_dead_letters_are_looked_through(client, dead):
     }
     letter = client.get(f"/v1/dead-letters/{ids[0]}").json()
     assert letter["arguments"] == {"order": 1, "to": "p0"}
-    assert letter["headers"]["x-leveret-reason"] == "exhausted"
+    assert letter["reason"] == "exhausted"
+    assert letter["body_base64"]
     assert client.get("/v1/dead-letters/999999999").status_code == 404
     assert client.get("/v1/dead-letters/x").status_code == 422
 
