@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from leveret.audit.verdict import REMEDIES, Finding, Kind
+from leveret.ledger.retry import republish
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -16,16 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["repair"]
 
 # Each statement looks again: what has changed since the audit is left alone.
-_AGAIN = text(
-    "WITH lost AS ("
-    "  UPDATE jobs SET state = 'queued', worker = NULL, updated_at = now()"
-    "  WHERE id = :id AND state IN ('scheduled', 'queued', 'running', 'retrying')"
-    "    AND body IS NOT NULL AND properties IS NOT NULL AND routing_key IS NOT NULL"
-    "  RETURNING id, actor, queue, body, properties, routing_key, due_at)"
-    " INSERT INTO leveret_outbox (job_id, actor, queue, body, properties, routing_key, due_at)"
-    " SELECT id, coalesce(actor, ''), queue, body, properties, routing_key,"
-    "   CASE WHEN due_at > now() THEN due_at END FROM lost"
-)
 _WAITS = text(
     "UPDATE jobs SET state = 'queued', worker = NULL, updated_at = now()"
     " WHERE id = :id AND state = 'running'"
@@ -87,7 +78,6 @@ _ROW = text(
 )
 
 _SIMPLE = {
-    Kind.LOST: _AGAIN,
     Kind.NOT_RUNNING: _WAITS,
     Kind.NOT_DEAD: _DEAD,
     Kind.NOT_SUPERSEDED: _SUPERSEDE,
@@ -119,6 +109,8 @@ def repair(
 
 
 def _apply(connection: Connection, finding: Finding) -> bool:
+    if finding.kind is Kind.LOST:
+        return republish(connection, finding.subject)
     values = {"id": finding.subject}
     if finding.kind is Kind.NO_DEAD_LETTER:
         # Alone in its group: how it failed is not known any more.

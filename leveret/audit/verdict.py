@@ -166,7 +166,9 @@ def judge(snapshot: Snapshot) -> Report:
         by_place.setdefault(_place(job, snapshot), []).append(job)
     in_outbox = by_place.pop("(outbox)", [])
     there = {**snapshot.queues, WHEEL: snapshot.wheel}
-    findings = [*_missing(by_place, there)]
+    # A job with a dead letter of its present run is in no queue, and is not to be run again.
+    dead = {subject.id for subject in snapshot.found.get(Kind.NOT_DEAD, ())}
+    findings = [lost for lost in _missing(by_place, there) if lost.subject not in dead]
     places = {
         "(outbox)": (len(in_outbox) + len(snapshot.outbox_unknown), len(snapshot.outbox)),
         **{

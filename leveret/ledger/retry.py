@@ -33,11 +33,11 @@ from leveret.message import HEADERS, PREFIX
 from leveret.store import audit_log
 from leveret.store.identity import find_times, is_storable
 
-__all__ = ["RetryOutcome", "RetryResult", "retry"]
+__all__ = ["RetryOutcome", "RetryResult", "republish", "retry"]
 
 _JOB = text(
     "SELECT id AS job_id, created_at, state, run, actor, queue, routing_key, body, properties,"
-    " headers, priority, correlation_id, app_id, traceparent, clock_timestamp() AS now"
+    " headers, priority, correlation_id, app_id, traceparent, due_at, clock_timestamp() AS now"
     " FROM jobs WHERE id = :id AND created_at = :created_at FOR UPDATE"
 )
 _LETTER = text(
@@ -45,13 +45,16 @@ _LETTER = text(
     " WHERE job_id = :id AND run = :run AND state IN ('open', 'replaying')"
     " ORDER BY id DESC LIMIT 1"
 )
+_IN_OUTBOX = text("SELECT 1 FROM leveret_outbox WHERE job_id = :id LIMIT 1")
 _PUBLISH = text(
-    "INSERT INTO leveret_outbox (job_id, actor, queue, body, options, properties, routing_key)"
-    " VALUES (:job_id, :actor, :queue, :body, CAST(:options AS json), :properties, :routing_key)"
+    "INSERT INTO leveret_outbox (job_id, actor, queue, body, options, properties, routing_key,"
+    " due_at) VALUES (:job_id, :actor, :queue, :body, CAST(:options AS json), :properties,"
+    " :routing_key, :due_at)"
 )
 _QUEUED = text(
-    "UPDATE jobs SET state = 'queued', run = run + 1, attempt = 1, settled = 0,"
-    " event_at = '-infinity', kind = 0, due_at = NULL, started_at = NULL, finished_at = NULL,"
+    "UPDATE jobs SET state = CASE WHEN CAST(:due_at AS timestamptz) IS NULL THEN 'queued'"
+    " ELSE 'scheduled' END, due_at = :due_at, run = run + 1, attempt = 1, settled = 0,"
+    " event_at = '-infinity', kind = 0, started_at = NULL, finished_at = NULL,"
     " worker = NULL, reason = NULL, error_type = NULL, error = NULL, result = NULL,"
     " result_ref = NULL, result_lost = NULL, progress = NULL, progress_note = NULL,"
     " progress_at = NULL, cancel_requested_at = NULL, updated_at = now()"
@@ -169,12 +172,36 @@ def _retry(connection: Connection, job: Row[Any], by: str, address: str | None) 
     )
 
 
-def _publish(connection: Connection, job: Row[Any]) -> None:
+def republish(connection: Connection, job_id: str) -> bool:
+    """Publish a live job again of which no queue has a message, as its next run; tell whether.
+
+    In the caller's transaction. Not when the job has ended meanwhile, when its message is still in
+    the outbox, or when the ledger has no copy of it. One that is not due yet waits for that.
+    """
+    times = find_times(connection, [job_id])
+    if not times:
+        return False
+    job = connection.execute(_JOB, {"id": job_id, "created_at": times[job_id]}).one_or_none()
+    if job is None or State(job.state).is_terminal:
+        return False
+    if connection.execute(_IN_OUTBOX, {"id": job_id}).first() is not None:
+        return False
+    try:
+        _publish(
+            connection, job, due_at=job.due_at if job.due_at and job.due_at > job.now else None
+        )
+    except Unfit:
+        return False
+    watch.notify(connection, [job_id])
+    return True
+
+
+def _publish(connection: Connection, job: Row[Any], *, due_at: datetime | None = None) -> None:
     """Publish a job again through the outbox; raises `Unfit`."""
     if job.actor is None or job.body is None:
         raise Unfit("the ledger has not seen what was published, only what became of it")
-    connection.execute(_PUBLISH, _message(job))
-    connection.execute(_QUEUED, {"id": job.job_id, "created_at": job.created_at})
+    connection.execute(_PUBLISH, _message(job) | {"due_at": due_at})
+    connection.execute(_QUEUED, {"id": job.job_id, "created_at": job.created_at, "due_at": due_at})
 
 
 def _message(job: Row[Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import structlog
 from sqlalchemy import Engine
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from leveret.deadletters import runner
 from leveret.settings import Settings
+from leveret.store import retention
 
 __all__ = ["DUTIES", "Duty", "DutyThread"]
 
@@ -30,9 +32,16 @@ def _replay(engine: Engine, settings: Settings) -> float:
     return runner.step(engine, queues=settings.queues, max_body_bytes=settings.max_body_bytes)
 
 
-#: What every relay that has a Leveret database does, by name.
-DUTIES: Mapping[str, Duty] = {"replays": _replay}
+def _retain(engine: Engine, settings: Settings) -> float:
+    retention.run_if_due(engine, keep=timedelta(days=settings.retention_days))
+    return _RETENTION_SECONDS
 
+
+#: What every relay that has a Leveret database does, by name.
+DUTIES: Mapping[str, Duty] = {"replays": _replay, "retention": _retain}
+
+#: How often it is asked whether the day's round is due; it costs one statement.
+_RETENTION_SECONDS = 300.0
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 15.0
 
