@@ -1,13 +1,20 @@
 """Waiting for what becomes of a job: its changes, its end, its result.
 
 Needs the ledger's database (``leveret[postgres]``) and ``LEVERET_DATABASE_URL``. Who only publishes
-needs neither.
+needs neither, and a worker, which only keeps large results, does not load what waits.
 """
 
-from leveret.results.process import Watcher, aresult, close, result, wait
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from leveret.results.standing import Ending, Standing
 from leveret.results.store import ResultStore
-from leveret.results.watcher import AsyncWatcher, Changes
+
+if TYPE_CHECKING:
+    from leveret.results.process import Watcher, aresult, close, result, wait
+    from leveret.results.watcher import AsyncWatcher, Changes
 
 __all__ = [
     "AsyncWatcher",
@@ -21,3 +28,15 @@ __all__ = [
     "result",
     "wait",
 ]
+
+_LAZY = {
+    "AsyncWatcher": "leveret.results.watcher",
+    "Changes": "leveret.results.watcher",
+    **dict.fromkeys(("Watcher", "aresult", "close", "result", "wait"), "leveret.results.process"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'leveret.results' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

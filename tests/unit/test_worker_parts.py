@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pika
 import pytest
@@ -17,6 +20,8 @@ from leveret.worker.delivery import Delivery, Session
 from leveret.worker.prefetch import PrefetchGovernor
 from leveret.worker.timelimit import TimeLimits
 from leveret.worker.workqueue import WorkQueue
+
+ROOT = Path(__file__).parents[2]
 
 
 def delivery(tag):
@@ -201,3 +206,15 @@ def test_a_fixed_prefetch_stays():
     for _ in range(50):
         governor.observe(1e-6)
     assert governor.adapt() == 3
+
+
+def test_a_worker_does_not_load_what_talks_to_the_database():
+    """Plain jobs never touch PostgreSQL, and its libraries are a third of a process's memory."""
+    code = (
+        "import sys, services.worker.child;"
+        "print([n for n in ('sqlalchemy', 'psycopg', 'fsspec', 'httpx') if n in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert answer.stdout.strip() == "[]"
