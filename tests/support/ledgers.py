@@ -77,11 +77,11 @@ class Ledger:
         """Do as a crash of the database does."""
         self._connection.execute("TRUNCATE watches")
 
-    def connections(self, application: str) -> int:
-        """Count the connections of an application to this database."""
-        row = self._connection.execute(
-            "SELECT count(*) AS n FROM pg_stat_activity"
+    def connections(self, application: str) -> set[int]:
+        """Return the server processes of an application's connections to this database."""
+        rows = self._connection.execute(
+            "SELECT pid FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name = %s",
             (application,),
-        ).fetchone()
-        return row["n"]
+        ).fetchall()
+        return {row["pid"] for row in rows}
