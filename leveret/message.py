@@ -125,6 +125,9 @@ class Job:
     on_conflict: str = "skip"
     traceparent: str | None = None
     tracestate: str | None = None
+    #: The schedule that published it, and the moment of that schedule that it stands for.
+    schedule: str | None = None
+    slot: datetime | None = None
     #: True when the publisher gave no id and this one was made up on receipt.
     id_assigned: bool = False
 
@@ -294,7 +297,7 @@ def _check(job: Job) -> None:
         raise InvalidJob(
             Reason.BAD_PROPERTY, f"a queue's name is one lower-case word, not {job.queue!r}"
         )
-    for name in ("id", "correlation_id", "app_id", "idempotency_key"):
+    for name in ("id", "correlation_id", "app_id", "idempotency_key", "schedule"):
         value = getattr(job, name)
         if value is None and name != "id":
             continue
@@ -314,7 +317,7 @@ def _check(job: Job) -> None:
                 header.read(header.write(value))
         except (AttributeError, ValueError) as error:
             raise InvalidJob(Reason.BAD_PROPERTY, f"{name} is {value!r}, not {error}") from None
-    for name in ("due_at", "expires_at"):
+    for name in ("due_at", "expires_at", "slot"):
         moment = getattr(job, name)
         if moment is not None and moment.tzinfo is None:
             raise InvalidJob(
@@ -500,6 +503,16 @@ HEADERS: Mapping[str, Header] = {
         default="skip",
         description="which of them runs: skip leaves the first, replace the last",
         schema={"type": "string", "enum": ["skip", "replace"], "default": "skip"},
+    ),
+    "schedule": Header(
+        "schedule", _text, description="the schedule that published it", schema=_KEY
+    ),
+    "slot": Header(
+        "slot",
+        read_moment,
+        format_time,
+        description="the moment of the schedule that it stands for",
+        schema=_TIME,
     ),
 }
 _WIRE_HEADERS = {PREFIX + name: header for name, header in HEADERS.items()}

@@ -47,6 +47,7 @@ __all__ = [
     "DeadLetterGroup",
     "IdempotentRequest",
     "JobId",
+    "JobRollup",
     "JobRow",
     "Lease",
     "OutboxRow",
@@ -86,6 +87,7 @@ class Base(DeclarativeBase):
         bytes: LargeBinary,
         dict[str, Any]: JSON(none_as_null=True),
         list[str]: ARRAY(Text),
+        list[int]: ARRAY(BigInteger),
     }
 
 
@@ -625,8 +627,9 @@ class Schedule(Base):
     __tablename__ = "schedules"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    #: code (declared next to the actor) or api (made by somebody).
+    #: code (declared next to the actor), file (of declarations) or api (made by somebody).
     origin: Mapped[str]
+    description: Mapped[str | None]
     actor: Mapped[str]
     queue: Mapped[str | None]
     #: The named arguments, as a JSON object.
@@ -634,34 +637,38 @@ class Schedule(Base):
     #: The rest of the job, by the names of `leveret.message.Job`.
     options: Mapped[dict[str, Any] | None]
 
-    #: cron or interval.
+    #: cron, interval or date.
     trigger: Mapped[str]
-    #: Five cron fields, or the seconds between two slots.
+    #: Cron fields, the seconds between two slots, or one moment.
     expression: Mapped[str]
     #: An IANA name.
     timezone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
+    #: Slots at an interval are counted from there; null for 1970-01-01 UTC.
+    anchor_at: Mapped[datetime | None]
     #: A job is published up to so many seconds after its slot.
     jitter_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     start_at: Mapped[datetime | None]
     end_at: Mapped[datetime | None]
 
-    #: What becomes of slots that passed while no scheduler ran: skip, once (the latest), all.
+    #: What becomes of slots that passed while no scheduler led: skip, once (the latest), all.
     missed: Mapped[str] = mapped_column(server_default=text("'once'"))
     #: Slots that are older than this are skipped whatever ``missed`` says.
     missed_window_seconds: Mapped[float | None]
     #: What becomes of a slot while the job of an earlier one lives: allow, skip, queue.
     overlap: Mapped[str] = mapped_column(server_default=text("'allow'"))
-    #: What becomes of a wall-clock time that daylight saving skips: skip, or later (the first
+    #: What becomes of a wall-clock time that daylight saving skips: skip, or next (the first
     #: moment after the gap).
-    dst_skipped: Mapped[str] = mapped_column(server_default=text("'later'"))
-    #: … and of one that it doubles: first, second, both.
+    dst_skipped: Mapped[str] = mapped_column(server_default=text("'next'"))
+    #: … and of one that it doubles: first, both.
     dst_doubled: Mapped[str] = mapped_column(server_default=text("'first'"))
 
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None]
-    #: The slot that was decided on last; none before it is looked at again.
+    #: Since when its slots are these: when it was made, changed in that, or resumed.
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: The slot that was decided on last; none up to it is looked at again.
     last_slot: Mapped[datetime | None]
-    #: The next slot; null when there is none, or when it has not been computed.
+    #: When the job of its next slot is due, jitter included; null when there is no slot any more.
     next_due_at: Mapped[datetime | None]
     #: One more with each change of what somebody has set.
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
@@ -671,12 +678,12 @@ class Schedule(Base):
     updated_by: Mapped[str | None]
 
     __table_args__ = (
-        CheckConstraint("origin IN ('code', 'api')", name="origin"),
-        CheckConstraint("trigger IN ('cron', 'interval')", name="trigger"),
+        CheckConstraint("origin IN ('code', 'file', 'api')", name="origin"),
+        CheckConstraint("trigger IN ('cron', 'interval', 'date')", name="trigger"),
         CheckConstraint("missed IN ('skip', 'once', 'all')", name="missed"),
         CheckConstraint("overlap IN ('allow', 'skip', 'queue')", name="overlap"),
-        CheckConstraint("dst_skipped IN ('skip', 'later')", name="dst_skipped"),
-        CheckConstraint("dst_doubled IN ('first', 'second', 'both')", name="dst_doubled"),
+        CheckConstraint("dst_skipped IN ('skip', 'next')", name="dst_skipped"),
+        CheckConstraint("dst_doubled IN ('first', 'both')", name="dst_doubled"),
         Index(None, "next_due_at", postgresql_where=text("paused_at IS NULL")),
     )
 
@@ -690,20 +697,54 @@ class ScheduleSlot(Base):
     schedule: Mapped[str]
     #: The moment that the trigger names, before jitter; of a run-now, the moment it was asked for.
     slot: Mapped[datetime]
-    #: fired, skipped (missed, or by its overlap policy), queued (waits for an earlier job).
+    #: The last of many slots that were skipped for one reason, of which ``slot`` is the first.
+    until: Mapped[datetime | None]
+    #: How many slots this is; null when they were too many to be counted.
+    count: Mapped[int | None] = mapped_column(server_default=text("1"))
+    #: fired, skipped (missed, paused, or by its overlap policy), queued (waits for an earlier job).
     outcome: Mapped[str] = mapped_column(server_default=text("'fired'"))
     #: Derived from the schedule and the slot; null when nothing was published.
     job_id: Mapped[str | None]
-    #: ``schedule``, or who asked for it now.
+    #: schedule, run (somebody wanted it now), backfill, or repair (of an audit).
     cause: Mapped[str] = mapped_column(server_default=text("'schedule'"))
+    #: Who wanted it, if somebody did.
+    asked_by: Mapped[str | None]
     reason: Mapped[str | None]
-    #: Of the lease under which it was decided.
-    epoch: Mapped[int] = mapped_column(BigInteger)
-    fired_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    #: Of the lease under which it was decided; null when somebody wanted it.
+    epoch: Mapped[int | None] = mapped_column(BigInteger)
+    #: When it was to be published: the slot, with its jitter.
+    due_at: Mapped[datetime]
+    #: When that was decided.
+    fired_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"), index=True)
 
     __table_args__ = (
         PrimaryKeyConstraint("schedule", "slot"),
         CheckConstraint("outcome IN ('fired', 'skipped', 'queued')", name="outcome"),
+        CheckConstraint("cause IN ('schedule', 'run', 'backfill', 'repair')", name="cause"),
         Index(None, "job_id", postgresql_where=text("job_id IS NOT NULL")),
         Index(None, "schedule", "slot", postgresql_where=text("outcome = 'queued'")),
     )
+
+
+class JobRollup(Base):
+    """Jobs that ended within five minutes, counted: what pages draw without reading jobs."""
+
+    __tablename__ = "job_rollups"
+
+    #: Where the five minutes begin.
+    bucket: Mapped[datetime]
+    actor: Mapped[str]
+    queue: Mapped[str]
+    #: succeeded, dead, cancelled or expired.
+    state: Mapped[str]
+    jobs: Mapped[int] = mapped_column(BigInteger)
+    #: Attempts beyond the first.
+    retries: Mapped[int] = mapped_column(BigInteger)
+    #: Sum of the last attempts' durations, and of the times from due to started.
+    run_seconds: Mapped[float]
+    queue_seconds: Mapped[float]
+    #: How many jobs took how long, by the bounds of ``leveret_job_duration_seconds``.
+    run_histogram: Mapped[list[int]]
+    queue_histogram: Mapped[list[int]]
+
+    __table_args__ = (PrimaryKeyConstraint("bucket", "actor", "queue", "state"),)
