@@ -1,4 +1,7 @@
-"""The processes of the stack that are Leveret's own: recorder, relay, API, and one worker pool."""
+"""The processes of the stack that are Leveret's own.
+
+Recorder, relay, API, scheduler, and one worker pool.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,8 @@ class Kind:
     """One kind of process."""
 
     name: str
+    #: What ``python -m`` runs.
+    module: str
     #: The file in ``env.d`` with its settings.
     role: str
     options: tuple[str, ...] = ()
@@ -40,18 +45,26 @@ class Kind:
     #: The page to look at.
     page: str = "/metrics"
 
-    @property
-    def module(self) -> str:
-        """What ``python -m`` runs."""
-        return f"services.{self.name}"
-
 
 #: In the order in which they are started.
 KINDS = (
-    Kind(name="recorder", role="recorder", what="writes the ledger"),
-    Kind(name="relay", role="relay", what="empties the outbox"),
-    Kind(name="api", role="api", what="answers HTTP", page="/openapi.json"),
-    Kind(name="worker", role="worker", options=("--queues", QUEUES), what=f"runs {QUEUES}"),
+    Kind(name="recorder", module="services.recorder", role="recorder", what="writes the ledger"),
+    Kind(name="relay", module="services.relay", role="relay", what="empties the outbox"),
+    Kind(
+        name="api",
+        module="services.api",
+        role="api",
+        what="answers HTTP",
+        page="/openapi.json",
+    ),
+    Kind(name="scheduler", module="scheduler", role="scheduler", what="fires what is scheduled"),
+    Kind(
+        name="worker",
+        module="services.worker",
+        role="worker",
+        options=("--queues", QUEUES),
+        what=f"runs {QUEUES}",
+    ),
 )
 
 
@@ -151,7 +164,7 @@ def present() -> tuple[Kind, ...]:
 
 def _exists(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        return importlib.util.find_spec(f"{module}.__main__") is not None
     except ModuleNotFoundError:
         return False
 

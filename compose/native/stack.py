@@ -91,8 +91,8 @@ class Stack:
         with ThreadPoolExecutor(max_workers=2) as pool:
             starting = pool.submit(self._start_broker), pool.submit(self._start_database)
             broker, database = starting[0].result(), starting[1].result()
-        print(f"broker:   {broker.origin}", flush=True)
-        print(f"database: {database.origin}", flush=True)
+        print(f"broker:    {broker.origin}", flush=True)
+        print(f"database:  {database.origin}", flush=True)
         previous = [service.environment() for service in self.services]
         self._write_environments(broker, database, least_privilege=self._provision(broker))
         with ThreadPoolExecutor(max_workers=2) as pool:
@@ -107,7 +107,7 @@ class Stack:
             service.spawn()
         for service in self.services:
             name = f"{service.kind.name}:"
-            print(f"{name:9} {service.wait_until_ready()}", flush=True)
+            print(f"{name:10} {service.wait_until_ready()}", flush=True)
         print(f"a client's environment: {self.checkout.env}", flush=True)
 
     def down(self) -> None:
@@ -264,6 +264,12 @@ class Stack:
 
         for role in ROLES:
             envfile.write(self.checkout.env_d / f"{role}.env", variables(role))
+        # The scheduler writes into the outbox, and has no business with the broker.
+        scheduler = {
+            "LEVERET_DATABASE_URL": database.url,
+            "LEVERET_ACTORS": variables("worker")["LEVERET_ACTORS"],
+        }
+        envfile.write(self.checkout.env_d / "scheduler.env", scheduler)
         owner = {
             "LEVERET_AMQP_URL": broker.amqp_url,
             "LEVERET_MANAGEMENT_URL": broker.management_url,
