@@ -33,3 +33,24 @@ def test_a_drain_gives_back_what_was_not_started_and_charges_no_job(worker):
     for letter in letters:
         assert letter.headers.get("x-delivery-count", 0) == 0
         assert "x-leveret-kills" not in letter.headers
+
+
+def test_draining_gives_back_what_was_not_started_and_waits_for_what_was(worker):
+    """Nothing is lost, nothing runs twice, and the broker has the rest at once."""
+    gate = threading.Event()
+
+    @worker.actor("work.wait")
+    def wait(n: int):
+        worker.notes.append(n)
+        gate.wait(30)
+
+    worker.start(threads=2, prefetch=10)
+    for n in range(10):
+        worker.send("work.wait", {"n": n})
+    worker.noted(2)
+    timer = threading.Timer(0.3, gate.set)
+    timer.start()
+    assert worker.stop(grace=20) is True
+    timer.join()
+    assert len(worker.notes) == 2
+    wait_until(lambda: worker.ready(work_queue("default")) == 8, what="eight are back")

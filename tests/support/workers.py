@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import struct
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pika
 
 import leveret
-from leveret import Publisher
+from leveret import Backoff, Publisher
 from leveret.broker import LeveretBroker
 from leveret.names import DEAD, JOBS, LEDGER, dead_queue, quarantine_queue, work_queue
 from leveret.worker import Worker
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.support.brokers import Vhost
+
+#: For an actor whose retries a test does not want to wait for.
+AT_ONCE = Backoff(base=timedelta(0), cap=timedelta(0))
+
+
+def cut(link: Any) -> None:
+    """Cut the TCP connection of a link, as a network does."""
+    with contextlib.suppress(OSError):  # the broker was faster
+        link.connection._transport._sock.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True)
