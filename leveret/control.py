@@ -16,7 +16,6 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Self
 
 import pika
@@ -100,25 +99,13 @@ class ControlSender:
             io, outbound, self._io = self._io, self._outbound, None
         if io is None or outbound is None:
             return
-        closed = threading.Event()
-
-        def disconnect() -> None:
-            outbound.fail_all(PublisherClosed("closed before the broker had confirmed"))
-            outbound.close(closed.set)
-
-        io.call_soon(disconnect)
-        closed.wait(5.0)
+        outbound.disconnect(PublisherClosed("closed before the broker had confirmed"))
         io.stop()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -77,7 +77,7 @@ class Outbound:
     """Publishes posts over one link, pipelined.
 
     For the IO thread, where the posts' callbacks run too; only `send_if_idle` may be called from
-    any thread.
+    any thread, and `disconnect` from any other.
     """
 
     def __init__(
@@ -132,6 +132,20 @@ class Outbound:
             self._sweeping = None
         self._channel = None
         self._link.close(on_closed)
+
+    def disconnect(self, error: PublishError, *, timeout: float = 5.0) -> None:
+        """Fail everything that is not settled, disconnect, and wait until that is done.
+
+        At most ``timeout`` seconds. Not for the IO thread, which does it.
+        """
+        closed = threading.Event()
+
+        def do() -> None:
+            self.fail_all(error)
+            self.close(closed.set)
+
+        self._io.call_soon(do)
+        closed.wait(timeout)
 
     def send(self, post: Post) -> None:
         """Queue a post; it leaves with the others of this turn of the loop."""

@@ -12,7 +12,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from leveret.amqp import IOThread, Outbound, Post
@@ -363,26 +362,13 @@ class Publisher:
             io, outbound = self._io, self._outbound
         if io is None or outbound is None or self._shared is not None:
             return
-
-        closed = threading.Event()
-
-        def disconnect() -> None:
-            outbound.fail_all(PublisherClosed("the publisher was closed before a confirm came"))
-            outbound.close(closed.set)
-
-        io.call_soon(disconnect)
-        closed.wait(5.0)
+        outbound.disconnect(PublisherClosed("the publisher was closed before a confirm came"))
         io.stop()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -1,7 +1,6 @@
 """A private PostgreSQL for the benchmarks alone; it starts when first asked for."""
 
 import secrets
-from types import TracebackType
 from typing import Self
 
 import psycopg
@@ -23,12 +22,7 @@ class Database:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.destroy()
 

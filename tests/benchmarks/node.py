@@ -5,7 +5,6 @@ import json
 import secrets
 import urllib.parse
 import urllib.request
-from types import TracebackType
 from typing import Any, Self
 
 from compose.native.errors import StackError
@@ -33,12 +32,7 @@ class Node:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._rabbit.destroy()
 
     def amqp_url(self, vhost: str) -> str:
