@@ -13,6 +13,12 @@
     ├── ClaimLost               another run has taken over the claim of this one
     ├── DatabaseUnavailable     PostgreSQL cannot be reached, or lacks Leveret's tables
     ├── ReplayRefused           dead letters cannot be replayed or discarded as it was asked
+    ├── ScheduleError           a schedule cannot be made, changed or run as it was asked
+    │   ├── InvalidSchedule     … because something about it makes no sense (also a ValueError)
+    │   ├── UnknownSchedule     … because there is none of that name
+    │   ├── ScheduleExists      … because there is one of that name
+    │   ├── ScheduleDeclared    … because code or a file says what it is
+    │   └── BackfillRefused     … because it would fire too much, or what has not come yet
     ├── ResultError             a job has no result to give
     │   ├── JobFailed           … because it is dead
     │   ├── JobCancelled        … because it was cancelled
@@ -30,10 +36,12 @@ A message says what happened, with which value, and what to do about it.
 from __future__ import annotations
 
 __all__ = [
+    "BackfillRefused",
     "ClaimLost",
     "ConfigurationError",
     "DatabaseUnavailable",
     "InvalidJob",
+    "InvalidSchedule",
     "JobCancelled",
     "JobExpired",
     "JobFailed",
@@ -49,8 +57,12 @@ __all__ = [
     "ResultError",
     "ResultLost",
     "ResultTimeout",
+    "ScheduleDeclared",
+    "ScheduleError",
+    "ScheduleExists",
     "TooManyWaiters",
     "TopologyError",
+    "UnknownSchedule",
 ]
 
 
@@ -124,6 +136,78 @@ class ReplayRefused(LeveretError):  # noqa: N818 - says what was done with the r
 
     ``reason`` is a short stable word: ``nothing-matches``, ``edits-are-off``, ``bad-arguments``,
     ``too-many``, ``unknown-replay`` or ``not-running``.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class ScheduleError(LeveretError):
+    """A schedule cannot be made, changed or run as it was asked; nothing was changed."""
+
+
+class InvalidSchedule(ScheduleError, ValueError):  # noqa: N818 - reads as a statement about it
+    """Something about a schedule makes no sense.
+
+    ``field`` is what it is about, by its name in a declaration (``cron``, ``tz``, ``arguments``),
+    ``position`` the column in a cron expression, from 1, where it is about one, and ``reason`` a
+    short stable word.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        field: str | None = None,
+        position: int | None = None,
+        reason: str = "invalid",
+    ) -> None:
+        super().__init__(detail)
+        self.field = field
+        self.position = position
+        self.reason = reason
+
+
+class UnknownSchedule(ScheduleError):  # noqa: N818 - says what was found
+    """There is no schedule ``name``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name[:200]!r}; see `leveret schedules list`")
+        self.name = name
+
+
+class ScheduleExists(ScheduleError):  # noqa: N818 - says what was found
+    """There is a schedule ``name`` already."""
+
+    def __init__(self, name: str, origin: str) -> None:
+        super().__init__(
+            f"there is a schedule {name!r} already, by {origin}; change it, or choose another name"
+        )
+        self.name = name
+        self.origin = origin
+
+
+class ScheduleDeclared(ScheduleError):  # noqa: N818 - says what was found
+    """What the schedule ``name`` is, code or a file says: it cannot be changed elsewhere.
+
+    It can be paused, resumed, run and backfilled.
+    """
+
+    def __init__(self, name: str, origin: str) -> None:
+        where = "a file of schedules" if origin == "file" else "code, next to its actor"
+        super().__init__(
+            f"the schedule {name!r} is declared in {where}: change it there; "
+            "it can be paused, resumed, run and backfilled here"
+        )
+        self.name = name
+        self.origin = origin
+
+
+class BackfillRefused(ScheduleError):  # noqa: N818 - says what was done with the request
+    """A backfill was refused, and nothing was fired.
+
+    ``reason`` is a short stable word: ``too-many``, ``future`` or ``empty-range``.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
