@@ -5,6 +5,7 @@
     LeveretError
     ├── ConfigurationError      a setting is missing or wrong
     ├── InvalidJob              a job, or a message that claims to be one, breaks the wire contract
+    ├── InvalidSchedule         a schedule, or a part of one, cannot be what was asked for
     ├── PublishError            a job was not accepted by the broker
     │   ├── PublishTimeout      … within the time the caller gave (also a TimeoutError)
     │   ├── PublishRejected     … because the broker refused it
@@ -83,6 +84,38 @@ class InvalidJob(LeveretError, ValueError):  # noqa: N818 - reads as a statement
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class InvalidSchedule(LeveretError, ValueError):  # noqa: N818 - reads as a statement about it
+    """A schedule, or a part of one, cannot be what was asked for; nothing was changed.
+
+    ``field`` names the part (``name``, ``expression``, ``tz``, ``interval``, ``jitter``, …),
+    ``value`` is what was given, ``reason`` says what is wrong with it and what is allowed.
+    ``position`` is the column in ``value``, from 1, at which it goes wrong, where there is one.
+    """
+
+    def __init__(
+        self, field: str, value: object, reason: str, *, position: int | None = None
+    ) -> None:
+        shown = value if isinstance(value, str) else str(value)
+        if len(shown) > 100:
+            shown = f"{shown[:100]}…"
+        column = "" if position is None else f", column {position}"
+        super().__init__(f"{field} {shown!r}{column}: {reason}")
+        self.field = field
+        self.value = value
+        self.reason = reason
+        self.position = position
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the way between processes: an exception's own needs the message alone."""
+        return (_invalid_schedule, (self.field, self.value, self.reason, self.position))
+
+
+def _invalid_schedule(
+    field: str, value: object, reason: str, position: int | None
+) -> InvalidSchedule:
+    return InvalidSchedule(field, value, reason, position=position)
 
 
 class PublishError(LeveretError):
