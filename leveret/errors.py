@@ -5,7 +5,6 @@
     LeveretError
     ├── ConfigurationError      a setting is missing or wrong
     ├── InvalidJob              a job, or a message that claims to be one, breaks the wire contract
-    ├── InvalidSchedule         a schedule, or a part of one, cannot be what was asked for
     ├── PublishError            a job was not accepted by the broker
     │   ├── PublishTimeout      … within the time the caller gave (also a TimeoutError)
     │   ├── PublishRejected     … because the broker refused it
@@ -15,7 +14,7 @@
     ├── DatabaseUnavailable     PostgreSQL cannot be reached, or lacks Leveret's tables
     ├── ReplayRefused           dead letters cannot be replayed or discarded as it was asked
     ├── ScheduleError           a schedule cannot be made, changed or run as it was asked
-    │   ├── InvalidSchedule     … because something about it makes no sense (also a ValueError)
+    │   ├── InvalidSchedule     … because a part of it cannot be that (also a ValueError)
     │   ├── UnknownSchedule     … because there is none of that name
     │   ├── ScheduleExists      … because there is one of that name
     │   ├── ScheduleDeclared    … because code or a file says what it is
@@ -86,7 +85,11 @@ class InvalidJob(LeveretError, ValueError):  # noqa: N818 - reads as a statement
         self.reason = reason
 
 
-class InvalidSchedule(LeveretError, ValueError):  # noqa: N818 - reads as a statement about it
+class ScheduleError(LeveretError):
+    """A schedule cannot be made, changed or run as it was asked; nothing was changed."""
+
+
+class InvalidSchedule(ScheduleError, ValueError):  # noqa: N818 - reads as a statement about it
     """A schedule, or a part of one, cannot be what was asked for; nothing was changed.
 
     ``field`` names the part (``name``, ``expression``, ``tz``, ``interval``, ``jitter``, …),
@@ -173,32 +176,6 @@ class ReplayRefused(LeveretError):  # noqa: N818 - says what was done with the r
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
-        self.reason = reason
-
-
-class ScheduleError(LeveretError):
-    """A schedule cannot be made, changed or run as it was asked; nothing was changed."""
-
-
-class InvalidSchedule(ScheduleError, ValueError):  # noqa: N818 - reads as a statement about it
-    """Something about a schedule makes no sense.
-
-    ``field`` is what it is about, by its name in a declaration (``cron``, ``tz``, ``arguments``),
-    ``position`` the column in a cron expression, from 1, where it is about one, and ``reason`` a
-    short stable word.
-    """
-
-    def __init__(
-        self,
-        detail: str,
-        *,
-        field: str | None = None,
-        position: int | None = None,
-        reason: str = "invalid",
-    ) -> None:
-        super().__init__(detail)
-        self.field = field
-        self.position = position
         self.reason = reason
 
 

@@ -16,7 +16,6 @@ from leveret.names import is_actor_name, is_queue_name
 from leveret.outbox.row import entry_of
 from leveret.schedules.definition import Definition
 from leveret.schedules.job import job_of
-from leveret.schedules.trigger import At, Every
 
 __all__ = ["OPTIONS", "Actors", "check", "check_here"]
 
@@ -33,8 +32,6 @@ OPTIONS = (
 )
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,126}")
 _LONGEST_DESCRIPTION = 1000
-_SHORTEST_INTERVAL = timedelta(milliseconds=100)
-_LONGEST_INTERVAL = timedelta(days=3660)
 _LONGEST_JITTER = timedelta(days=1)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9998, 1, 1, tzinfo=UTC)
@@ -62,17 +59,6 @@ def check(definition: Definition, *, limit: int = MAX_BODY_BYTES) -> None:
     """
     _check_names(definition)
     _check_times(definition)
-    match definition.trigger:
-        case Every(interval=interval, anchor=anchor):
-            _refuse_unless(
-                _SHORTEST_INTERVAL <= interval <= _LONGEST_INTERVAL and _is_whole(interval),
-                "every",
-                "an interval is whole milliseconds, at least 0.1 seconds and at most ten years, "
-                f"not {interval.total_seconds():.15g} seconds",
-            )
-            _check_moment("anchor", anchor)
-        case At(moment=moment):
-            _check_moment("at", moment)
     _check_job(definition, limit)
 
 
@@ -86,9 +72,7 @@ def check_here(
     """
     if definition.queue is not None and definition.queue not in queues:
         raise InvalidSchedule(
-            f"there is no queue {definition.queue!r}; there are {', '.join(queues)}",
-            field="queue",
-            reason="unknown-queue",
+            "queue", definition.queue, f"there is none; there are {', '.join(queues)}"
         )
     if actors is None or definition.actor not in actors.actors:
         unknown = f"no actor is called {definition.actor!r} here (LEVERET_ACTORS)"
@@ -97,25 +81,19 @@ def check_here(
         faults = actors.signature(definition.actor).faults(definition.arguments)
     except Exception as error:  # noqa: BLE001 - a validator of the actor's may raise anything
         raise InvalidSchedule(
-            f"the arguments cannot be checked: {type(error).__name__}",
-            field="arguments",
-            reason=Reason.BAD_ARGUMENTS,
+            "arguments", definition.actor, f"they cannot be checked: {type(error).__name__}"
         ) from None
     if faults:
         words = "; ".join(
             f"{fault.pointer.lstrip('/') or 'arguments'}: {fault.detail}" for fault in faults
         )
-        raise InvalidSchedule(
-            f"{definition.actor} does not take these arguments: {words}",
-            field="arguments",
-            reason=Reason.BAD_ARGUMENTS,
-        )
+        raise InvalidSchedule("arguments", definition.actor, f"the actor refuses them: {words}")
     return []
 
 
-def _refuse_unless(holds: bool, field: str, detail: str) -> None:  # noqa: FBT001
+def _refuse_unless(holds: bool, field: str, value: object, reason: str) -> None:  # noqa: FBT001
     if not holds:
-        raise InvalidSchedule(detail, field=field)
+        raise InvalidSchedule(field, value, reason)
 
 
 def _check_names(definition: Definition) -> None:
@@ -123,70 +101,61 @@ def _check_names(definition: Definition) -> None:
     _refuse_unless(
         _NAME.fullmatch(name) is not None,
         "name",
-        "a schedule's name has 1 to 127 letters, digits and _ . : -, and begins with a letter, a "
-        f"digit or _, not {name[:200]!r}",
+        name,
+        "it has 1 to 127 letters, digits and _ . : -, and begins with a letter, a digit or _",
     )
     _refuse_unless(
         is_actor_name(definition.actor),
         "actor",
-        f"an actor's name is dotted words such as 'email.send', not {definition.actor[:200]!r}",
+        definition.actor,
+        "it is dotted words such as email.send",
     )
     _refuse_unless(
         queue is None or is_queue_name(queue),
         "queue",
-        f"a queue is one lower-case word other than 'any', not {str(queue)[:200]!r}",
+        queue,
+        "it is one lower-case word other than 'any'",
     )
     _refuse_unless(
         words is None or (len(words) <= _LONGEST_DESCRIPTION and "\0" not in words),
         "description",
-        f"a description has at most {_LONGEST_DESCRIPTION} characters, and no U+0000",
+        words,
+        f"it has at most {_LONGEST_DESCRIPTION} characters, and no U+0000",
     )
 
 
 def _check_times(definition: Definition) -> None:
     jitter, window = definition.jitter, definition.window
     _refuse_unless(
-        timedelta(0) <= jitter <= _LONGEST_JITTER,
-        "jitter",
-        f"jitter is 0 seconds to a day, not {jitter.total_seconds():g} seconds",
+        timedelta(0) <= jitter <= _LONGEST_JITTER, "jitter", jitter, "it is 0 seconds to a day"
     )
     _refuse_unless(
         window is None or window > timedelta(0),
         "window",
-        "the window of missed slots is longer than 0 seconds; for none at all, missed is skip",
+        window,
+        "it is longer than 0 seconds; for no missed slot at all, missed is skip",
     )
-    for name, moment in (("start", definition.start), ("end", definition.end)):
-        if moment is not None:
-            _check_moment(name, moment)
     start, end = definition.start, definition.end
+    for field, moment in (("start", start), ("end", end)):
+        if moment is not None:
+            _refuse_unless(
+                moment.tzinfo is not None, field, moment, "it needs a zone, or an offset from UTC"
+            )
+            _refuse_unless(
+                _EARLIEST <= moment < _LATEST and moment.microsecond % 1000 == 0,
+                field,
+                moment,
+                "it is a time from 1970 to 9997, in whole milliseconds",
+            )
     _refuse_unless(
         start is None or end is None or start <= end,
         "end",
-        f"the end ({end}) is before the start ({start})",
+        end,
+        f"it is before the start, {start}",
     )
 
 
-def _check_moment(field: str, moment: datetime) -> None:
-    _refuse_unless(
-        moment.tzinfo is not None,
-        field,
-        f"{field} needs a time zone: {moment} could be any of 38 times",
-    )
-    _refuse_unless(
-        _EARLIEST <= moment < _LATEST and moment.microsecond % 1000 == 0,
-        field,
-        f"{field} is a time from 1970 to 9997, to the millisecond, not {moment}",
-    )
-
-
-def _is_whole(interval: timedelta) -> bool:
-    return interval % timedelta(milliseconds=1) == timedelta(0)
-
-
-_FIELDS: Mapping[str, str] = {
-    Reason.BAD_PROPERTY: "options",
-    Reason.BAD_HEADER: "options",
-}
+_OF_OPTIONS = (Reason.BAD_PROPERTY, Reason.BAD_HEADER)
 
 
 def _check_job(definition: Definition, limit: int) -> None:
@@ -196,19 +165,19 @@ def _check_job(definition: Definition, limit: int) -> None:
         _refuse_unless(
             name in OPTIONS,
             "options",
-            f"the jobs of a schedule have no option {str(name)[:200]!r}; there are "
-            f"{', '.join(OPTIONS)}",
+            name,
+            f"the jobs of a schedule have no such option; there are {', '.join(OPTIONS)}",
         )
     unique = any(options.get(n) is not None for n in ("unique_for", "unique_until", "on_conflict"))
     _refuse_unless(
         options.get("idempotency_key") is None or unique,
         "options",
-        "with an idempotency_key of its own, only the first job of a schedule would have effects; "
+        "idempotency_key",
+        "with one, only the first job of a schedule would have effects; "
         "each slot has an id of its own, so that `once` is enough",
     )
     try:
         entry_of(job_of(definition, _SLOT), now=_SLOT.timestamp(), limit=limit)
     except InvalidJob as error:
-        raise InvalidSchedule(
-            str(error), field=_FIELDS.get(error.reason, "arguments"), reason=error.reason
-        ) from None
+        field = "options" if error.reason in _OF_OPTIONS else "arguments"
+        raise InvalidSchedule(field, definition.actor, str(error)) from None

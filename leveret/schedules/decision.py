@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
-from typing import Final, Literal
+from typing import Final
 
 from leveret.schedules.definition import Definition
 from leveret.schedules.policy import Missed
@@ -63,9 +63,7 @@ class Decision:
     next_due: datetime | None
 
 
-def decide(
-    definition: Definition, *, after: datetime, now: datetime, grace: timedelta
-) -> Decision:
+def decide(definition: Definition, *, after: datetime, now: datetime, grace: timedelta) -> Decision:
     """Return what becomes, at ``now``, of the slots later than ``after``.
 
     ``after`` is the slot that was decided on last, or since when there are slots.

@@ -6,15 +6,13 @@ Pure, and cheap however many they are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from leveret.schedules.decision import MOST_COUNTED, latest
 from leveret.schedules.definition import Definition
 
-__all__ = ["MOST", "Run", "latest", "passed"]
-
-#: More slots than these are not counted.
-MOST = 10_000
+__all__ = ["Run", "passed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,9 +34,9 @@ def passed(
     for seen, slot in enumerate(definition.slots(after)):
         if slot > until:
             break
-        if seen >= MOST:
-            end = latest(definition, slot, until)
-            yield Run(first=first or slot, last=end, count=None)
+        if seen >= MOST_COUNTED:
+            end = latest(replace(definition, jitter=timedelta(0)), slot, until)
+            yield Run(first=first or slot, last=end or slot, count=None)
             return
         if slot in taken:
             if first is not None and last is not None:
@@ -48,23 +46,3 @@ def passed(
             first, last, count = first or slot, slot, count + 1
     if first is not None and last is not None:
         yield Run(first=first, last=last, count=count)
-
-
-def latest(definition: Definition, known: datetime, until: datetime) -> datetime:
-    """Return the last slot up to ``until``, where ``known`` is one of them."""
-    back = timedelta(seconds=1)
-    while until - back > known:
-        found = None
-        for slot in definition.slots(until - back):
-            if slot > until:
-                break
-            found = slot
-        if found is not None:
-            return found
-        back *= 8
-    found = known
-    for slot in definition.slots(known):
-        if slot > until:
-            break
-        found = slot
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from leveret.errors import InvalidSchedule
 from leveret.message import encode_arguments
 from leveret.schedules.definition import Definition
-from leveret.schedules.policy import Doubled, Missed, Overlap, Skipped
-from leveret.schedules.trigger import At, Every, Trigger
+from leveret.schedules.policy import Missed, Overlap
+from leveret.schedules.trigger import trigger_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
@@ -77,7 +76,6 @@ class StoredSchedule:
 def values_of(definition: Definition) -> dict[str, Any]:
     """Write a definition, which has been checked, as the columns that it decides."""
     trigger = definition.trigger
-    anchor = getattr(trigger, "anchor", _EPOCH)
     return {
         "name": definition.name,
         "description": definition.description,
@@ -88,7 +86,7 @@ def values_of(definition: Definition) -> dict[str, Any]:
         "trigger": trigger.kind,
         "expression": trigger.expression,
         "timezone": trigger.zone,
-        "anchor_at": None if anchor == _EPOCH else anchor,
+        "anchor_at": None if trigger.anchor == _EPOCH else trigger.anchor,
         "jitter_seconds": definition.jitter.total_seconds(),
         "start_at": definition.start,
         "end_at": definition.end,
@@ -97,8 +95,8 @@ def values_of(definition: Definition) -> dict[str, Any]:
             None if definition.window is None else definition.window.total_seconds()
         ),
         "overlap": str(definition.overlap),
-        "dst_skipped": str(getattr(trigger, "skipped", Skipped.NEXT)),
-        "dst_doubled": str(getattr(trigger, "doubled", Doubled.FIRST)),
+        "dst_skipped": str(trigger.skipped),
+        "dst_doubled": str(trigger.doubled),
     }
 
 
@@ -111,7 +109,14 @@ def definition_of(row: Row) -> Definition:
         return Definition(
             name=row["name"],
             actor=row["actor"],
-            trigger=_trigger(row),
+            trigger=trigger_of(
+                row["trigger"],
+                row["expression"],
+                row["timezone"],
+                row["anchor_at"],
+                row["dst_skipped"],
+                row["dst_doubled"],
+            ),
             arguments=json.loads(bytes(row["body"])),
             queue=row["queue"],
             options=row["options"] or {},
@@ -129,10 +134,7 @@ def definition_of(row: Row) -> Definition:
         )
     except (ValueError, OverflowError) as error:
         raise InvalidSchedule(
-            f"the schedule {row['name']!r} cannot be read from its row: {error}",
-            field=getattr(error, "field", None),
-            position=getattr(error, "position", None),
-            reason=getattr(error, "reason", "invalid"),
+            "name", row["name"], f"its row cannot be read, so remove or repair it: {error}"
         ) from None
 
 
@@ -142,28 +144,3 @@ def stored(row: Row) -> StoredSchedule:
         definition=definition_of(row),
         **{name: row[name] for name in StoredSchedule.__dataclass_fields__ if name in row},
     )
-
-
-def cron() -> Any:
-    """Return the class of cron triggers."""
-    return importlib.import_module("leveret.schedules.cron").Cron
-
-
-def _trigger(row: Row) -> Trigger:
-    expression = row["expression"]
-    match row["trigger"]:
-        case "cron":
-            trigger: Trigger = cron()(
-                expression,
-                tz=row["timezone"],
-                skipped=Skipped(row["dst_skipped"]),
-                doubled=Doubled(row["dst_doubled"]),
-            )
-            return trigger
-        case "interval":
-            interval = timedelta(seconds=float(expression))
-            return Every(interval, _EPOCH if row["anchor_at"] is None else row["anchor_at"])
-        case "date":
-            return At(datetime.fromisoformat(expression))
-        case other:
-            raise InvalidSchedule(f"there is no trigger {other!r}", field="trigger")

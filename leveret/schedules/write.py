@@ -45,8 +45,6 @@ __all__ = [
 CHANNEL = "leveret_schedules"
 
 SCHEDULES = Schedule.__table__
-#: The field of a declaration that a kind of trigger is given by.
-_FIELD_OF = {"cron": "cron", "interval": "every", "date": "at"}
 #: Columns whose values are nobody's business but the job's.
 _UNTOLD = frozenset({"body", "options"})
 _NOW = select(func.clock_timestamp())
@@ -74,9 +72,9 @@ def refuse_if_never(definition: Definition, now: datetime) -> None:
     """Raise `InvalidSchedule` when no slot is later than ``now``."""
     if next(definition.slots(now), None) is None:
         raise InvalidSchedule(
-            f"the schedule would never fire: it has no slot after {now:%Y-%m-%d %H:%M:%S} UTC",
-            field=_FIELD_OF.get(definition.trigger.kind),
-            reason="never",
+            "expression",
+            definition.trigger.expression,
+            f"it would never fire: there is no slot after {now:%Y-%m-%d %H:%M:%S} UTC",
         )
 
 
@@ -127,7 +125,7 @@ def replace_definition(
     check(definition, limit=limit)
     if definition.name != row["name"]:
         raise InvalidSchedule(
-            f"a schedule keeps its name: {row['name']!r}, not {definition.name!r}", field="name"
+            "name", definition.name, f"a schedule keeps its name, which is {row['name']!r}"
         )
     values = values_of(definition)
     changed = differences(row, values)

@@ -101,10 +101,8 @@ def test_a_name_is_taken_once(database_engine, hourly):
         ({"name": "no blanks"}, "name", "letters, digits"),
         ({"actor": "no actor"}, "actor", "dotted words"),
         ({"queue": "any"}, "queue", "other than 'any'"),
-        ({"trigger": Every(timedelta(microseconds=1500))}, "every", "whole milliseconds"),
-        ({"trigger": Every(timedelta(milliseconds=1))}, "every", r"at least 0\.1 seconds"),
-        ({"trigger": At(datetime(2020, 1, 1, tzinfo=UTC))}, "at", "never fire"),
-        ({"end": datetime(2020, 1, 1, tzinfo=UTC)}, "every", "never fire"),
+        ({"trigger": At(datetime(2020, 1, 1, tzinfo=UTC))}, "expression", "never fire"),
+        ({"end": datetime(2020, 1, 1, tzinfo=UTC)}, "expression", "never fire"),
         (
             {
                 "start": datetime(2026, 1, 2, tzinfo=UTC),
@@ -113,13 +111,17 @@ def test_a_name_is_taken_once(database_engine, hourly):
             "end",
             "before the start",
         ),
-        ({"start": datetime(2026, 1, 1)}, "start", "time zone"),  # noqa: DTZ001
+        ({"start": datetime(2026, 1, 1)}, "start", "needs a zone"),  # noqa: DTZ001
         ({"jitter": timedelta(seconds=-1)}, "jitter", "a day"),
         ({"window": timedelta(0)}, "window", "longer than 0"),
         ({"description": "x\0"}, "description", "characters"),
         ({"arguments": {"x": "y" * 1024 * 1024}}, "arguments", "are the limit"),
         ({"arguments": {"x": object()}}, "arguments", "cannot be written"),
-        ({"options": {"expires_at": "2026-01-01T00:00:00Z"}}, "options", "no option 'expires_at'"),
+        (
+            {"options": {"expires_at": "2026-01-01T00:00:00Z"}},
+            "options",
+            "expires_at'.* no such option",
+        ),
         ({"options": {"priority": 1000}}, "options", "priority"),
         ({"options": {"max_retries": -1}}, "options", "max_retries"),
         ({"options": {"idempotency_key": "k"}}, "options", "only the first job"),
@@ -210,8 +212,8 @@ def test_slots_that_pass_while_it_is_paused_are_skipped(database_engine, hourly)
 
 
 def test_too_many_passed_slots_are_not_counted(database_engine, hourly):
-    """A pause of a year at ten slots a second is one row, written at once."""
-    definition = hourly(trigger=Every(timedelta(milliseconds=100)))
+    """A pause of a year at a slot a second is one row, written at once."""
+    definition = hourly(trigger=Every(timedelta(seconds=1)))
     with database_engine.begin() as connection:
         store.create(connection, definition, by="test")
         store.pause(connection, definition.name, by="test")
@@ -221,7 +223,7 @@ def test_too_many_passed_slots_are_not_counted(database_engine, hourly):
         assert datetime.now(UTC) - began < timedelta(seconds=5)
         (row,) = slots_of(connection, definition.name)
     assert row["count"] is None
-    assert timedelta(0) <= resumed.since - row["until"] <= timedelta(milliseconds=100)
+    assert timedelta(0) <= resumed.since - row["until"] <= timedelta(seconds=1)
 
 
 def test_a_removed_schedule_leaves_what_it_did(database_engine, hourly):
