@@ -129,4 +129,17 @@ class ScheduleSlot(Base):
         CheckConstraint("cause IN ('schedule', 'run', 'backfill', 'repair')", name="cause"),
         Index(None, "job_id", postgresql_where=text("job_id IS NOT NULL")),
         Index(None, "schedule", "slot", postgresql_where=text("outcome = 'queued'")),
+        # What `leveret.schedules.history` looks for among very many that were fired.
+        Index(
+            "schedule_slots_unfired_idx",
+            "schedule",
+            "slot",
+            postgresql_where=text("outcome <> 'fired'"),
+        ),
+        Index(
+            "schedule_slots_runs_idx",
+            "schedule",
+            "slot",
+            postgresql_where=text("until IS NOT NULL"),
+        ),
     )

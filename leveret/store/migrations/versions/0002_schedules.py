@@ -85,6 +85,20 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("outcome = 'queued'"),
     )
+    op.create_index(
+        "schedule_slots_unfired_idx",
+        "schedule_slots",
+        ["schedule", "slot"],
+        unique=False,
+        postgresql_where=sa.text("outcome <> 'fired'"),
+    )
+    op.create_index(
+        "schedule_slots_runs_idx",
+        "schedule_slots",
+        ["schedule", "slot"],
+        unique=False,
+        postgresql_where=sa.text("until IS NOT NULL"),
+    )
     op.create_table(
         "schedules",
         sa.Column("name", sa.Text(), nullable=False),
