@@ -111,6 +111,57 @@ class Arena:
             log=self._logs / f"{contestant.name}-{purpose}.log",
         )
 
+    @contextlib.contextmanager
+    def drained(
+        self,
+        contestant: Contestant,
+        actor: str,
+        jobs: range,
+        *,
+        purpose: str,
+        runs: int = 1,
+        seconds: float = 180.0,
+    ) -> Iterator[Board]:
+        """Fill the queue while no worker runs, then have workers run all; lend their board.
+
+        The workers are still there meanwhile. Raises when a job has not run ``runs`` times within
+        ``seconds``, or has run more often by the time when the workers have stopped.
+        """
+        what = f"{contestant.name} {purpose}"
+        with self.board(len(jobs)) as board:
+            self.fill(contestant, actor, jobs)
+            with self.workers(contestant, board, purpose=purpose) as workers:
+                self.wait_for(board, jobs, workers, runs=runs, seconds=seconds, what=what)
+                yield board
+            expect_exactly(board, jobs, runs=runs, what=what)
+
+    @contextlib.contextmanager
+    def warm(
+        self, contestant: Contestant, warm_up: range, jobs: range, *, purpose: str
+    ) -> Iterator[tuple[Board, Workers]]:
+        """Lend workers that have run a few jobs and wait, and the board for these and ``jobs``."""
+        with (
+            self.board(jobs.stop) as board,
+            self.workers(contestant, board, purpose=purpose) as workers,
+        ):
+            self.warm_up(contestant, board, warm_up, workers)
+            yield board, workers
+
+    def waits(
+        self,
+        board: Board,
+        jobs: range,
+        workers: Workers,
+        *,
+        began: Sequence[int],
+        what: str,
+    ) -> list[float]:
+        """Return how many milliseconds after ``began`` each of ``jobs`` started; each must once."""
+        self.wait_for(board, jobs, workers, runs=1, seconds=30, what=what)
+        expect_exactly(board, jobs, runs=1, what=what)
+        started = board.first(jobs)
+        return [(start - begin) / 1e6 for begin, start in zip(began, started, strict=True)]
+
     def warm_up(self, contestant: Contestant, board: Board, jobs: range, workers: Workers) -> None:
         """Publish a few jobs to running workers and wait for them: now all are awake."""
         self.pace(contestant, jobs, low=0.0, high=0.005, seed=0)

@@ -10,6 +10,16 @@ from tests.benchmarks.contestants import Ability, Contestant
 Sample = Mapping[str, float]
 
 
+class Repeated:
+    """What most scenarios answer: everybody takes part, in as many rounds as were asked for."""
+
+    on_request: frozenset[str] = frozenset()
+
+    def rounds(self, asked: int) -> int:
+        """Return as many."""
+        return asked
+
+
 class Scenario(Protocol):
     """One question, put to every contestant that has the ability."""
 

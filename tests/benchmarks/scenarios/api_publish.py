@@ -24,7 +24,7 @@ from tests.benchmarks.arena import ROOT, Arena
 from tests.benchmarks.contestants import Ability, Contestant
 from tests.benchmarks.error import BenchmarkError
 from tests.benchmarks.figures import percentile
-from tests.benchmarks.scenarios import Sample
+from tests.benchmarks.scenarios import Repeated, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,19 +36,14 @@ _PATIENCE_SECONDS = 60.0
 _PYTHON = ROOT / ".venv" / "bin" / "python"
 
 
-class ApiPublish:
+class ApiPublish(Repeated):
     """Time from the request to the answer that the job is kept."""
 
     name = "api"
     needs = Ability.OUTBOX
-    on_request: frozenset[str] = frozenset()
 
     def __init__(self, *, jobs: int = 500) -> None:
         self._jobs = jobs
-
-    def rounds(self, asked: int) -> int:
-        """Return as many."""
-        return asked
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Publish one by one to a warm API."""

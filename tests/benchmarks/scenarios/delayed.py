@@ -45,11 +45,7 @@ class Delayed:
         """Publish all, measure the waiting workers, and wait for the last job."""
         jobs = self._jobs
         arena.prepare(contestant)
-        with (
-            arena.board(jobs.stop) as board,
-            arena.workers(contestant, board, purpose=self.name) as workers,
-        ):
-            arena.warm_up(contestant, board, self._warm, workers)
+        with arena.warm(contestant, self._warm, jobs, purpose=self.name) as (board, workers):
             time.sleep(1.0)  # let the memory settle
             idle = workers.memory()
             due = self._due()

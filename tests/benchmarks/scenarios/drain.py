@@ -8,37 +8,26 @@ have run exactly once. Leveret meanwhile publishes an outcome record for each jo
 its confirm before it acks; no peer does.
 """
 
-from tests.benchmarks.arena import Arena, expect_exactly
+from tests.benchmarks.arena import Arena
 from tests.benchmarks.contestants import Ability, Contestant
-from tests.benchmarks.scenarios import Sample
+from tests.benchmarks.scenarios import Repeated, Sample
 
 
-class Drain:
+class Drain(Repeated):
     """Speed of running jobs that do nothing."""
 
     name = "drain"
     needs = Ability.DRAIN
-    on_request: frozenset[str] = frozenset()
 
     def __init__(self, *, jobs: int = 30_000) -> None:
         self._jobs = range(jobs)
-
-    def rounds(self, asked: int) -> int:
-        """Return as many."""
-        return asked
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Fill, start the workers, and time the first job to the last."""
         jobs = self._jobs
         arena.prepare(contestant)
-        with arena.board(len(jobs)) as board:
-            arena.fill(contestant, "noop", jobs)
-            with arena.workers(contestant, board, purpose=self.name) as workers:
-                what = f"{contestant.name} {self.name}"
-                arena.wait_for(board, jobs, workers, runs=1, seconds=180, what=what)
-                stamps = sorted(board.last(jobs))
-            # Once more after the workers have stopped: nothing may have run twice meanwhile.
-            expect_exactly(board, jobs, runs=1, what=what)
+        with arena.drained(contestant, "noop", jobs, purpose=self.name) as board:
+            stamps = sorted(board.last(jobs))
         tenth = len(stamps) // 10
         return {
             "jobs_per_second": (len(stamps) - 1) / ((stamps[-1] - stamps[0]) / 1e9),

@@ -7,42 +7,30 @@ Fair because the pauses are the same random ones for everybody and the workers a
 queue writes to disk before it delivers, which most peers' classic queue does not.
 """
 
-from tests.benchmarks.arena import Arena, expect_exactly
+from tests.benchmarks.arena import Arena
 from tests.benchmarks.contestants import Ability, Contestant
 from tests.benchmarks.figures import percentile
-from tests.benchmarks.scenarios import Sample
+from tests.benchmarks.scenarios import Repeated, Sample
 
 _WARM_UP = 50
 
 
-class Latency:
+class Latency(Repeated):
     """Time from the publish call to the actor's start."""
 
     name = "latency"
     needs = Ability.LATENCY
-    on_request: frozenset[str] = frozenset()
 
     def __init__(self, *, jobs: int = 200) -> None:
         self._warm = range(_WARM_UP)
         self._jobs = range(_WARM_UP, _WARM_UP + jobs)
 
-    def rounds(self, asked: int) -> int:
-        """Return as many."""
-        return asked
-
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Publish one by one to warm workers."""
         jobs = self._jobs
         arena.prepare(contestant)
-        with (
-            arena.board(jobs.stop) as board,
-            arena.workers(contestant, board, purpose=self.name) as workers,
-        ):
-            arena.warm_up(contestant, board, self._warm, workers)
+        with arena.warm(contestant, self._warm, jobs, purpose=self.name) as (board, workers):
             sent = arena.pace(contestant, jobs, low=0.005, high=0.025, seed=len(jobs))
             what = f"{contestant.name} {self.name}"
-            arena.wait_for(board, jobs, workers, runs=1, seconds=30, what=what)
-            expect_exactly(board, jobs, runs=1, what=what)
-            started = board.first(jobs)
-        took = [(start - send) / 1e6 for send, start in zip(sent, started, strict=True)]
+            took = arena.waits(board, jobs, workers, began=sent, what=what)
         return {"p50_ms": percentile(took, 0.5), "p99_ms": percentile(took, 0.99)}

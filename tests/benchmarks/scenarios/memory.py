@@ -31,11 +31,8 @@ class MemoryUse:
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Warm the workers up and weigh them."""
         arena.prepare(contestant)
-        with (
-            arena.board(len(self._jobs)) as board,
-            arena.workers(contestant, board, purpose=self.name) as workers,
-        ):
-            arena.warm_up(contestant, board, self._jobs, workers)
+        jobs = self._jobs
+        with arena.warm(contestant, jobs, jobs, purpose=self.name) as (_, workers):
             time.sleep(_SETTLE_SECONDS)
             memory = workers.memory()
         return {"pss_mb": memory.pss_mb, "rss_mb": memory.rss_mb, "processes": memory.processes}

@@ -10,27 +10,22 @@ import time
 
 import psycopg
 
-from tests.benchmarks.arena import Arena, expect_exactly
+from tests.benchmarks.arena import Arena
 from tests.benchmarks.contestants import Ability, Contestant
 from tests.benchmarks.error import BenchmarkError
-from tests.benchmarks.scenarios import Sample
+from tests.benchmarks.scenarios import Repeated, Sample
 
 _PATIENCE_SECONDS = 20.0
 
 
-class Once:
+class Once(Repeated):
     """Speed of jobs that are once, beside plain ones."""
 
     name = "once"
     needs = Ability.ONCE
-    on_request: frozenset[str] = frozenset()
 
     def __init__(self, *, jobs: int = 10_000) -> None:
         self._jobs = range(jobs)
-
-    def rounds(self, asked: int) -> int:
-        """Return as many."""
-        return asked
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Time both kinds, each with an empty database."""
@@ -43,13 +38,9 @@ class Once:
         jobs, what = self._jobs, f"{contestant.name} {actor}"
         arena.prepare(contestant)
         url = arena.new_database(contestant)
-        with arena.board(len(jobs)) as board:
-            arena.fill(contestant, actor, jobs)
-            with arena.workers(contestant, board, purpose=f"{self.name}-{actor}") as workers:
-                arena.wait_for(board, jobs, workers, runs=1, seconds=180, what=what)
-                stamps = sorted(board.last(jobs))
-                _expect_claims(url, claims, what)
-            expect_exactly(board, jobs, runs=1, what=what)
+        with arena.drained(contestant, actor, jobs, purpose=f"{self.name}-{actor}") as board:
+            stamps = sorted(board.last(jobs))
+            _expect_claims(url, claims, what)
         return (len(stamps) - 1) / ((stamps[-1] - stamps[0]) / 1e9)
 
 

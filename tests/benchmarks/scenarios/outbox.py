@@ -5,28 +5,23 @@ outbox, with a random pause, so that nothing queues. The clock runs from the mom
 is asked for. Both ends read `CLOCK_MONOTONIC`, which is one clock for the whole machine.
 """
 
-from tests.benchmarks.arena import Arena, expect_exactly
+from tests.benchmarks.arena import Arena
 from tests.benchmarks.contestants import Ability, Contestant
 from tests.benchmarks.figures import percentile
-from tests.benchmarks.scenarios import Sample
+from tests.benchmarks.scenarios import Repeated, Sample
 
 _WARM_UP = 50
 
 
-class OutboxStart:
+class OutboxStart(Repeated):
     """Time from the commit to the actor's start."""
 
     name = "outbox"
     needs = Ability.OUTBOX
-    on_request: frozenset[str] = frozenset()
 
     def __init__(self, *, jobs: int = 200) -> None:
         self._warm = range(_WARM_UP)
         self._jobs = range(_WARM_UP, _WARM_UP + jobs)
-
-    def rounds(self, asked: int) -> int:
-        """Return as many."""
-        return asked
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Commit one by one to a warm relay and warm workers."""
@@ -35,18 +30,13 @@ class OutboxStart:
         arena.new_database(contestant)
         what = f"{contestant.name} {self.name}"
         with (
-            arena.board(jobs.stop) as board,
             arena.beside(contestant),
-            arena.workers(contestant, board, purpose=self.name) as workers,
+            arena.warm(contestant, self._warm, jobs, purpose=self.name) as (board, workers),
         ):
-            arena.warm_up(contestant, board, self._warm, workers)
             began: list[int] = arena.drive(
                 contestant,
                 "commit",
                 {"first": jobs.start, "jobs": len(jobs), "low": 0.005, "high": 0.05, "seed": 1},
             )
-            arena.wait_for(board, jobs, workers, runs=1, seconds=30, what=what)
-            expect_exactly(board, jobs, runs=1, what=what)
-            started = board.first(jobs)
-        took = [(start - commit) / 1e6 for commit, start in zip(began, started, strict=True)]
+            took = arena.waits(board, jobs, workers, began=began, what=what)
         return {"start_p50_ms": percentile(took, 0.5), "start_p99_ms": percentile(took, 0.99)}

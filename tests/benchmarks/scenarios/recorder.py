@@ -13,16 +13,16 @@ import time
 
 import psycopg
 
-from tests.benchmarks.arena import Arena, expect_exactly
+from tests.benchmarks.arena import Arena
 from tests.benchmarks.contestants import DRAMATIQ_TRACKED, Ability, Contestant
 from tests.benchmarks.error import BenchmarkError
-from tests.benchmarks.scenarios import Sample
+from tests.benchmarks.scenarios import Repeated, Sample
 
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 180.0
 
 
-class Recording:
+class Recording(Repeated):
     """Speed of writing what was told of jobs."""
 
     name = "recorder"
@@ -33,10 +33,6 @@ class Recording:
     def __init__(self, *, jobs: int = 20_000) -> None:
         self._jobs = range(jobs)
 
-    def rounds(self, asked: int) -> int:
-        """Return as many."""
-        return asked
-
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Have all jobs run, then time the recorder."""
         if not contestant.beside:
@@ -45,12 +41,8 @@ class Recording:
         what = f"{contestant.name} {self.name}"
         arena.prepare(contestant)
         url = arena.new_database(contestant)
-        with arena.board(len(jobs)) as board:
-            arena.fill(contestant, "noop", jobs)
-            with arena.workers(contestant, board, purpose=self.name) as workers:
-                arena.wait_for(board, jobs, workers, runs=1, seconds=180, what=what)
-                arena.expect_ready(contestant, 0)
-            expect_exactly(board, jobs, runs=1, what=what)
+        with arena.drained(contestant, "noop", jobs, purpose=self.name):
+            arena.expect_ready(contestant, 0)
         with (
             psycopg.connect(url, autocommit=True) as ledger,
             arena.beside(contestant) as recorder,

@@ -16,25 +16,20 @@ import psycopg
 from tests.benchmarks.arena import Arena, expect_exactly
 from tests.benchmarks.contestants import Ability, Contestant
 from tests.benchmarks.error import BenchmarkError
-from tests.benchmarks.scenarios import Sample
+from tests.benchmarks.scenarios import Repeated, Sample
 
 _LOOK_SECONDS = 0.1
 _PATIENCE_SECONDS = 120.0
 
 
-class Tracked:
+class Tracked(Repeated):
     """Speed of running jobs that do nothing, each with a row in PostgreSQL."""
 
     name = "tracked"
     needs = Ability.TRACKED
-    on_request: frozenset[str] = frozenset()
 
     def __init__(self, *, jobs: int = 20_000) -> None:
         self._jobs = range(jobs)
-
-    def rounds(self, asked: int) -> int:
-        """Return as many."""
-        return asked
 
     def run(self, arena: Arena, contestant: Contestant) -> Sample:
         """Fill, start the workers, and time the first job to the last row."""
