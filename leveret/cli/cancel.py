@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +13,8 @@ from leveret.errors import PublishError
 from leveret.settings import Settings
 
 __all__ = ["cancel", "register", "retry"]
+
+R = TypeVar("R")
 
 JobIds = Annotated[list[str], typer.Argument(help="Ids of jobs.", show_default=False)]
 
@@ -31,18 +33,10 @@ def cancel(job_ids: JobIds, as_json: AsJson = False) -> None:
     """
     from leveret.control import ControlSender  # noqa: PLC0415 - the others need no SQLAlchemy
     from leveret.ledger.cancel import cancel as cancel_job  # noqa: PLC0415
-    from leveret.store import audit_log, engine  # noqa: PLC0415
 
     settings = Settings.from_env()
     broker = settings.require_amqp_url()
-    database = engine(settings.require_database_url(), pool_size=1)
-    results = []
-    try:
-        for job_id in job_ids:
-            with database.begin() as connection:
-                results.append(cancel_job(connection, job_id, by=audit_log.operator()))
-    finally:
-        database.dispose()
+    results = _each(job_ids, cancel_job, settings.require_database_url())
     runs = {job_id: run for result in results for job_id, run in result.runs.items()}
     told = True
     if runs:
@@ -76,17 +70,8 @@ def cancel(job_ids: JobIds, as_json: AsJson = False) -> None:
 def retry(job_ids: JobIds, as_json: AsJson = False) -> None:
     """Run jobs again that are dead, cancelled or expired; exit status 1 if one is refused."""
     from leveret.ledger.retry import retry as retry_job  # noqa: PLC0415
-    from leveret.store import audit_log, engine  # noqa: PLC0415
 
-    settings = Settings.from_env()
-    database = engine(settings.require_database_url(), pool_size=1)
-    results = []
-    try:
-        for job_id in job_ids:
-            with database.begin() as connection:
-                results.append(retry_job(connection, job_id, by=audit_log.operator()))
-    finally:
-        database.dispose()
+    results = _each(job_ids, retry_job, Settings.from_env().require_database_url())
     _show(
         as_json,
         [
@@ -101,6 +86,21 @@ def retry(job_ids: JobIds, as_json: AsJson = False) -> None:
     )
     if not all(result.is_accepted for result in results):
         raise typer.Exit(1)
+
+
+def _each(job_ids: Iterable[str], do: Callable[..., R], database_url: str) -> list[R]:
+    """Do something for each job, in a transaction of its own, as whoever sits here."""
+    from leveret.store import audit_log, engine  # noqa: PLC0415 - the others need no SQLAlchemy
+
+    database = engine(database_url, pool_size=1)
+    results = []
+    try:
+        for job_id in job_ids:
+            with database.begin() as connection:
+                results.append(do(connection, job_id, by=audit_log.operator()))
+    finally:
+        database.dispose()
+    return results
 
 
 def _show(as_json: bool, rows: Iterable[dict[str, Any]]) -> None:  # noqa: FBT001

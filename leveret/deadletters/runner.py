@@ -30,6 +30,7 @@ from leveret.deadletters.state import LetterState, ReplayState
 from leveret.deadletters.text import visible
 from leveret.errors import InvalidJob
 from leveret.ledger import watch
+from leveret.ledger.requeue import Rerun, requeue
 from leveret.ledger.state import LIVE, State
 from leveret.message import new_id
 from leveret.store.schema import DeadLetter, OutboxRow
@@ -78,15 +79,6 @@ _PUBLISH = text(
     " CAST(:properties AS bytea[]), CAST(:keys AS text[]))"
     " AS c(letter, job_id, actor, properties, routing_key)"
     " JOIN dead_letters AS d ON d.id = c.letter ORDER BY d.id"
-)
-_QUEUED = text(
-    "UPDATE jobs AS j SET state = 'queued', run = w.run, attempt = 1, settled = 0,"
-    " event_at = '-infinity', kind = 0, due_at = NULL, started_at = NULL, finished_at = NULL,"
-    " worker = NULL, reason = NULL, error_type = NULL, error = NULL, result = NULL,"
-    " result_ref = NULL, result_lost = NULL, progress = NULL, progress_note = NULL,"
-    " progress_at = NULL, cancel_requested_at = NULL, updated_at = now()"
-    " FROM unnest(CAST(:ids AS text[]), CAST(:times AS timestamptz[]), CAST(:runs AS int[]))"
-    " AS w(id, created_at, run) WHERE j.id = w.id AND j.created_at = w.created_at"
 )
 _RESOLVE = text(
     "UPDATE dead_letters AS d SET state = 'replayed', resolved_at = clock_timestamp(),"
@@ -351,12 +343,5 @@ def _queue_jobs(connection: Connection, letters: Sequence[Row[Any]]) -> None:
     """Set the jobs back to ``queued``, in their next run."""
     known = [letter for letter in letters if letter.job_created_at is not None]
     ids = [letter.job_id for letter in letters]
-    connection.execute(
-        _QUEUED,
-        {
-            "ids": [letter.job_id for letter in known],
-            "times": [letter.job_created_at for letter in known],
-            "runs": [letter.run + 1 for letter in known],
-        },
-    )
+    requeue(connection, [Rerun(one.job_id, one.job_created_at, one.run + 1) for one in known])
     connection.execute(_UNCANCEL, {"ids": ids})

@@ -32,10 +32,10 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, Row
 
-from leveret.ledger import watch
+from leveret.ledger.answer import Answer, conclude
 from leveret.ledger.event import Kind
 from leveret.ledger.state import State
-from leveret.store import audit_log, partition
+from leveret.store import partition
 from leveret.store.engine import connect_options, conninfo
 from leveret.store.identity import find_times, is_storable, resolve_times
 
@@ -100,17 +100,8 @@ class CancelOutcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CancelResult:
+class CancelResult(Answer[CancelOutcome]):
     """What came of a wish to cancel one job."""
-
-    job_id: str
-    outcome: CancelOutcome
-    #: Where the job stands now; None when the ledger does not know it.
-    state: State | None
-    #: In which run.
-    run: int
-    #: In words.
-    detail: str
 
     @property
     def is_accepted(self) -> bool:
@@ -134,17 +125,7 @@ def cancel(
     ``audit_log`` who (``by``) wanted it, also when it is refused.
     """
     result = _cancel(connection, job_id, by) if is_storable(job_id) else _unknown(job_id)
-    audit_log.record(
-        connection,
-        who=by,
-        action="job.cancel",
-        target=job_id,
-        outcome="done" if result.is_accepted else "refused",
-        detail={"outcome": result.outcome, "run": result.run, "state": result.state},
-        address=address,
-    )
-    if result.is_accepted:
-        watch.notify(connection, [job_id])
+    conclude(connection, result, action="job.cancel", by=by, address=address)
     return result
 
 

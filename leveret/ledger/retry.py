@@ -28,9 +28,10 @@ from leveret.deadletters import LetterState, Selection, create_replay
 from leveret.deadletters.copy import Unfit, revived
 from leveret.errors import ReplayRefused
 from leveret.ledger import watch
+from leveret.ledger.answer import Answer, conclude
+from leveret.ledger.requeue import Rerun, requeue
 from leveret.ledger.state import State
 from leveret.message import HEADERS, PREFIX
-from leveret.store import audit_log
 from leveret.store.identity import find_times, is_storable
 
 __all__ = ["RetryOutcome", "RetryResult", "republish", "retry"]
@@ -51,15 +52,6 @@ _PUBLISH = text(
     " due_at) VALUES (:job_id, :actor, :queue, :body, CAST(:options AS json), :properties,"
     " :routing_key, :due_at)"
 )
-_QUEUED = text(
-    "UPDATE jobs SET state = CASE WHEN CAST(:due_at AS timestamptz) IS NULL THEN 'queued'"
-    " ELSE 'scheduled' END, due_at = :due_at, run = run + 1, attempt = 1, settled = 0,"
-    " event_at = '-infinity', kind = 0, started_at = NULL, finished_at = NULL,"
-    " worker = NULL, reason = NULL, error_type = NULL, error = NULL, result = NULL,"
-    " result_ref = NULL, result_lost = NULL, progress = NULL, progress_note = NULL,"
-    " progress_at = NULL, cancel_requested_at = NULL, updated_at = now()"
-    " WHERE id = :id AND created_at = :created_at"
-)
 #: What a message of the outbox keeps of the first one.
 _KEPT = ("priority", "correlation_id", "app_id", "traceparent")
 _COUNTED_ANEW = frozenset({"attempt", "run", "due-at", "expires-at"})
@@ -79,17 +71,9 @@ class RetryOutcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetryResult:
-    """What came of a wish to run one job again."""
+class RetryResult(Answer[RetryOutcome]):
+    """What came of a wish to run one job again; its state and run are those that it had before."""
 
-    job_id: str
-    outcome: RetryOutcome
-    #: Where the job stood; None when the ledger does not know it.
-    state: State | None
-    #: The run in which it was.
-    run: int
-    #: In words.
-    detail: str
     replay_id: int | None = None
 
     @property
@@ -119,17 +103,7 @@ def retry(
         )
     else:
         result = _retry(connection, job, by, address)
-    audit_log.record(
-        connection,
-        who=by,
-        action="job.retry",
-        target=job_id,
-        outcome="done" if result.is_accepted else "refused",
-        detail={"outcome": result.outcome, "run": result.run, "state": result.state},
-        address=address,
-    )
-    if result.is_accepted:
-        watch.notify(connection, [job_id])
+    conclude(connection, result, action="job.retry", by=by, address=address)
     return result
 
 
@@ -201,7 +175,7 @@ def _publish(connection: Connection, job: Row[Any], *, due_at: datetime | None =
     if job.actor is None or job.body is None:
         raise Unfit("the ledger has not seen what was published, only what became of it")
     connection.execute(_PUBLISH, _message(job) | {"due_at": due_at})
-    connection.execute(_QUEUED, {"id": job.job_id, "created_at": job.created_at, "due_at": due_at})
+    requeue(connection, [Rerun(job.job_id, job.created_at, job.run + 1, due_at)])
 
 
 def _message(job: Row[Any]) -> dict[str, Any]:
