@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -23,7 +25,7 @@ from leveret.broker import LeveretBroker
 from leveret.errors import ConfigurationError, LeveretError
 from leveret.settings import Settings
 
-__all__ = ["AsJson", "guarded", "load_actors", "print_json", "print_table", "vhost_of"]
+__all__ = ["AsJson", "guarded", "load_actors", "moment", "print_json", "print_table", "vhost_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +33,8 @@ R = TypeVar("R")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 console = Console(highlight=False, soft_wrap=True)
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Columns of an output that is no terminal.
 _WIDE = 10_000
 
@@ -97,3 +101,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 def one_line(values: Mapping[str, Any]) -> str:
     """Write a mapping in one line."""
     return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def moment(text: str) -> datetime:
+    """Read a time, or how long ago it was."""
+    ago = _AGO.fullmatch(text)
+    try:
+        if ago is not None:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is neither a time such as 2026-01-31T12:00 nor how long ago, such as 90m"
+        ) from None

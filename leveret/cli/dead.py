@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from leveret.cli.common import AsJson, guarded
+from leveret.cli.selection import LAST_ID, ActorOption, ReasonOption, selecting
 from leveret.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,72 +22,10 @@ app = typer.Typer(
     no_args_is_help=True, help="Jobs that were given up, and what is done about them."
 )
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def moment(text: str) -> datetime:
-    """Read a time, or how long ago it was."""
-    ago = _AGO.fullmatch(text)
-    try:
-        if ago is not None:
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{text!r} is neither a time such as 2026-01-31T12:00 nor how long ago, such as 90m"
-        ) from None
-
-
-_LAST = 2**63 - 1
-
-Ids = Annotated[
-    list[int] | None,
-    typer.Argument(min=1, max=_LAST, help="Ids, as `leveret dead list` shows them."),
-]
-GroupOption = Annotated[
-    str | None, typer.Option("--group", help="A fingerprint, or how it begins.")
-]
-JobOption = Annotated[str | None, typer.Option("--job", help="The job's id.")]
-ActorOption = Annotated[str | None, typer.Option(help="The actor, such as email.send.")]
-QueueOption = Annotated[str | None, typer.Option(help="The pool in which it died.")]
-ReasonOption = Annotated[str | None, typer.Option(help="Such as exhausted, or bad-arguments.")]
-ErrorOption = Annotated[str | None, typer.Option(help="Words of the error.")]
-SinceOption = Annotated[
-    datetime | None, typer.Option(parser=moment, help="Dead since a time, or since 90m, 2h, 3d.")
-]
-UntilOption = Annotated[datetime | None, typer.Option(parser=moment, help="Dead before it.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All that are open.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LimitOption = Annotated[int, typer.Option(min=1, max=500, help="At most so many.")]
 AfterOption = Annotated[str | None, typer.Option(help="Go on behind this cursor of a page.")]
-
-
-def _selection(
-    ids: list[int] | None = None,
-    *,
-    group: str | None = None,
-    job: str | None = None,
-    actor: str | None = None,
-    queue: str | None = None,
-    reason: str | None = None,
-    error: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> Selection:
-    from leveret.deadletters import Selection  # noqa: PLC0415
-
-    return Selection(
-        ids=tuple(ids) if ids else None,
-        fingerprint=group,
-        job_id=job,
-        actor=actor,
-        queue=queue,
-        reason=reason,
-        error=error,
-        since=since,
-        until=until,
-    )
 
 
 def _chosen(selection: Selection, *, everything: bool) -> Selection:
@@ -133,15 +70,9 @@ def groups(
 
 @app.command("list")
 @guarded
+@selecting(by_id=False)
 def list_letters(
-    group: GroupOption = None,
-    job: JobOption = None,
-    actor: ActorOption = None,
-    queue: QueueOption = None,
-    reason: ReasonOption = None,
-    error: ErrorOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    selection: Selection,
     state: Annotated[
         str, typer.Option(help="open, replaying, replayed, discarded, superseded, or any.")
     ] = "open",
@@ -152,16 +83,6 @@ def list_letters(
     """List dead letters, the latest first."""
     from leveret.cli import deadview  # noqa: PLC0415
 
-    selection = _selection(
-        group=group,
-        job=job,
-        actor=actor,
-        queue=queue,
-        reason=reason,
-        error=error,
-        since=since,
-        until=until,
-    )
     deadview.letters(selection, state=state, limit=limit, after=after, as_json=as_json)
 
 
@@ -169,7 +90,7 @@ def list_letters(
 @guarded
 def show(
     letter_id: Annotated[
-        int, typer.Argument(metavar="ID", min=1, max=_LAST, help="The dead letter.")
+        int, typer.Argument(metavar="ID", min=1, max=LAST_ID, help="The dead letter.")
     ],
     body: Annotated[
         bool, typer.Option("--body", help="Write the original's bytes, and nothing else.")
@@ -184,16 +105,9 @@ def show(
 
 @app.command()
 @guarded
+@selecting(by_id=True)
 def replay(
-    ids: Ids = None,
-    group: GroupOption = None,
-    job: JobOption = None,
-    actor: ActorOption = None,
-    queue: QueueOption = None,
-    reason: ReasonOption = None,
-    error: ErrorOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    selection: Selection,
     everything: AllOption = False,
     rate: Annotated[
         float | None, typer.Option(help="Jobs per second; as fast as it goes without.")
@@ -214,11 +128,11 @@ def replay(
     ] = False,
     follow: Annotated[
         int | None,
-        typer.Option(metavar="REPLAY", min=1, max=_LAST, help="Follow this replay, start none."),
+        typer.Option(metavar="REPLAY", min=1, max=LAST_ID, help="Follow this replay, start none."),
     ] = None,
     cancel: Annotated[
         int | None,
-        typer.Option(metavar="REPLAY", min=1, max=_LAST, help="Stop this replay, start none."),
+        typer.Option(metavar="REPLAY", min=1, max=LAST_ID, help="Stop this replay, start none."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -228,17 +142,6 @@ def replay(
     """
     from leveret.cli import deadview  # noqa: PLC0415
 
-    selection = _selection(
-        ids,
-        group=group,
-        job=job,
-        actor=actor,
-        queue=queue,
-        reason=reason,
-        error=error,
-        since=since,
-        until=until,
-    )
     if follow is not None or cancel is not None:
         if everything or not selection.is_everything or None not in (follow, cancel):
             raise ConfigurationError("--follow and --cancel stand alone: they name a replay")
@@ -270,16 +173,9 @@ def _edits(text: str) -> dict[str, Any]:
 
 @app.command()
 @guarded
+@selecting(by_id=True)
 def discard(
-    ids: Ids = None,
-    group: GroupOption = None,
-    job: JobOption = None,
-    actor: ActorOption = None,
-    queue: QueueOption = None,
-    reason: ReasonOption = None,
-    error: ErrorOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    selection: Selection,
     everything: AllOption = False,
     yes: YesOption = False,
     as_json: AsJson = False,
@@ -287,17 +183,6 @@ def discard(
     """Set dead letters aside for good; they can still be looked at."""
     from leveret.cli import deadview  # noqa: PLC0415
 
-    selection = _selection(
-        ids,
-        group=group,
-        job=job,
-        actor=actor,
-        queue=queue,
-        reason=reason,
-        error=error,
-        since=since,
-        until=until,
-    )
     deadview.discard(_chosen(selection, everything=everything), yes=yes, as_json=as_json)
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from leveret.cli.common import AsJson, guarded, print_json, print_table
-from leveret.cli.dead import moment
+from leveret.cli.common import AsJson, guarded, moment, print_json, print_table
 from leveret.errors import ConfigurationError
 from leveret.ledger.state import State
 from leveret.settings import Settings
