@@ -39,8 +39,9 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from leveret.errors import InvalidSchedule
@@ -128,6 +129,17 @@ class Expression:
     def every_hour(self) -> bool:
         """Whether no hour is left out."""
         return len(self.hours) == _HOUR.width
+
+    @property
+    def shortest(self) -> timedelta | None:
+        """The shortest time between two that match on walls; None where that is a day or more."""
+        gaps: list[int] = []
+        begin = end = 0
+        for values, unit in ((self.seconds, 1), (self.minutes, 60), (self.hours, 3600)):
+            gaps += [(b - a) * unit - (end - begin) for a, b in pairwise(values)]
+            begin, end = begin + values[0] * unit, end + values[-1] * unit
+        gaps.append(86_400 - (end - begin))
+        return None if end == begin else timedelta(seconds=min(gaps))
 
     def walls(self, start: datetime) -> Iterator[datetime]:
         """Yield the wall-clock times that match, from ``start`` on, in their order.

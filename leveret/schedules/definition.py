@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
+from leveret.errors import InvalidSchedule
 from leveret.schedules.policy import Missed, Overlap
 from leveret.schedules.trigger import Trigger
 
@@ -20,11 +21,13 @@ __all__ = ["Definition", "job_id"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MOST_JITTER = timedelta(days=1)
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Definition:
-    """A schedule: when which job is published."""
+    """A schedule: when which job is published. Raises `InvalidSchedule` for what cannot be."""
 
     name: str
     #: Name of the actor.
@@ -46,6 +49,29 @@ class Definition:
     window: timedelta | None = None
     overlap: Overlap = Overlap.ALLOW
     description: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidSchedule` for what cannot be."""
+        _check_name(self.name)
+        for name, moment in (("start", self.start), ("end", self.end)):
+            if moment is not None and moment.tzinfo is None:
+                raise InvalidSchedule(name, moment, "it needs a time zone, or an offset from UTC")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise InvalidSchedule("end", self.end, f"it is not later than the start, {self.start}")
+        if self.window is not None and self.window <= timedelta(0):
+            raise InvalidSchedule(
+                "window", self.window, "it has to be longer than nothing; leave it out for no limit"
+            )
+        if not timedelta(0) <= self.jitter <= _MOST_JITTER:
+            raise InvalidSchedule("jitter", self.jitter, "it is from nothing to one day")
+        shortest = self.trigger.shortest
+        if shortest is not None and self.jitter and self.jitter >= shortest:
+            raise InvalidSchedule(
+                "jitter",
+                self.jitter,
+                f"it has to be shorter than the time between two slots, {shortest}, so that their "
+                "jobs keep their order",
+            )
 
     def slots(self, after: datetime) -> Iterator[datetime]:
         """Yield the slots later than ``after``, in their order, in UTC; without end, mostly."""
@@ -76,6 +102,21 @@ def job_id(schedule: str, slot: datetime) -> str:
     low = int.from_bytes(rest[2:10]) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
     text = f"{milliseconds:012x}7{high:03x}{low:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= _LONGEST_NAME:
+        raise InvalidSchedule("name", name, f"it has 1 to {_LONGEST_NAME} characters")
+    for position, character in enumerate(name, 1):
+        if character.isspace() or character == "/" or not character.isprintable():
+            raise InvalidSchedule(
+                "name",
+                name,
+                "it has no spaces, slashes or control characters; write report.daily",
+                position=position,
+            )
+    if not name[0].isalnum():
+        raise InvalidSchedule("name", name, "it begins with a letter or a digit", position=1)
 
 
 def _digest(schedule: str, slot: datetime) -> bytes:

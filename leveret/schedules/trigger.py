@@ -27,12 +27,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from typing import ClassVar, Final, Protocol, Self, TypeVar
 
 from leveret.errors import InvalidSchedule
 from leveret.schedules import cron
 from leveret.schedules.policy import Doubled, Skipped
-from leveret.schedules.zone import FIRST_YEAR, WallClock, clock_of
+from leveret.schedules.zone import FIRST_YEAR, Stretch, WallClock, clock_of
 
 __all__ = ["At", "Cron", "Every", "Trigger", "trigger_of"]
 
@@ -81,6 +82,11 @@ class Trigger(Protocol):
         """What becomes of a wall-clock time that daylight saving has twice."""
         ...
 
+    @property
+    def shortest(self) -> timedelta | None:
+        """The shortest time between two slots, but for daylight saving; None if a day or more."""
+        ...
+
     def slots(self, after: datetime) -> Iterator[datetime]:
         """Yield the slots later than ``after``, which is aware, in their order, in UTC."""
         ...
@@ -127,6 +133,17 @@ class Cron:
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def shortest(self) -> timedelta | None:
+        """The shortest time between two slots, but for daylight saving; None if a day or more."""
+        return self._parsed.shortest
+
+    def gap(self, stretch: Stretch) -> Iterator[datetime]:
+        """Yield the wall-clock times that are left out where ``stretch`` begins, naive."""
+        if stretch.first <= stretch.seen:
+            return iter(())
+        return takewhile(lambda wall: wall < stretch.first, self._parsed.walls(stretch.seen))
 
     def slots(self, after: datetime) -> Iterator[datetime]:
         """Yield the slots later than ``after``, which is aware, in their order, in UTC."""
@@ -191,6 +208,11 @@ class Every:
         if self.interval % _MILLISECOND:
             raise InvalidSchedule("interval", self.interval, "it has to be whole milliseconds")
         object.__setattr__(self, "anchor", _moment("anchor", self.anchor))
+
+    @property
+    def shortest(self) -> timedelta:
+        """The time between two slots."""
+        return self.interval
 
     @property
     def expression(self) -> str:
@@ -258,6 +280,10 @@ class At:
         if found is None:
             raise InvalidSchedule("moment", moment, f"it is not within {FIRST_YEAR} and 9998")
         return cls(found.replace(tzinfo=UTC), tz)
+
+    @property
+    def shortest(self) -> None:
+        """Nothing: there is one slot."""
 
     @property
     def expression(self) -> str:

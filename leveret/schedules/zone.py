@@ -55,6 +55,11 @@ class Stretch(NamedTuple):
         """What the wall shows at the beginning."""
         return self.begin + self.offset
 
+    @property
+    def last(self) -> datetime:
+        """What the wall does not show any more at the end."""
+        return self.end + self.offset
+
 
 class WallClock:
     """The clock of one time zone. Safe in threads: what it keeps is the same for each."""
@@ -74,6 +79,17 @@ class WallClock:
         """Return what is added to UTC at ``moment``, which is naive and in UTC."""
         offset = self.zone.fromutc(moment.replace(tzinfo=self.zone)).utcoffset()
         return timedelta(0) if offset is None else offset
+
+    def again(self, moment: datetime) -> bool:
+        """Return whether the wall shows once more what it shows at ``moment``, naive and UTC."""
+        stretches = self.stretches(moment)
+        local = moment + next(stretches).offset
+        for later in stretches:
+            if later.begin > moment + _LOOK_BACK:
+                break
+            if later.first <= local < later.last:
+                return True
+        return False
 
     def _stretches_of(self, year: int) -> tuple[Stretch, ...]:
         found = self._years.get(year)
