@@ -24,8 +24,9 @@ A field is a list of items with commas between them:
 ``1#2``  day of week: the second Monday of the month, as ``MON#2``
 ======== =================================================================================
 
-Where both fields of days leave something out, a day matches that matches either of them, as in
-Vixie's cron; a field that leaves nothing out (``*``, ``?``, ``*/1``, ``1-31``) has no say.
+Where both fields of days say something, a day matches that matches either of them, as in Vixie's
+cron; one that is ``*`` or ``?`` has nothing to say. A day that a month lacks is not in it:
+``31``, ``31W`` and ``L-30`` are not in April.
 ``@yearly`` (``@annually``), ``@monthly``, ``@weekly``, ``@daily`` (``@midnight``) and ``@hourly``
 stand for what they say.
 
@@ -255,8 +256,6 @@ def parse(text: str) -> Expression:
             (_SECOND, _MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY), words, strict=True
         )
     )
-    every_day = len(day.values) == _DAY.width
-    every_weekday = len(weekday.values) == _WEEKDAY.width
     expression = Expression(
         seconds=tuple(sorted(second.values)),
         minutes=tuple(sorted(minute.values)),
@@ -267,7 +266,7 @@ def parse(text: str) -> Expression:
         nearest=frozenset(day.nearest),
         weekdays=frozenset(weekday.values),
         nth=frozenset(weekday.nth),
-        either=not every_day and not every_weekday,
+        either=not day.free and not weekday.free,
     )
     if not any(
         expression.days_of(length, first)
@@ -308,6 +307,8 @@ class _Reader:
         self.back: set[int] = set()
         self.nearest: set[int] = set()
         self.nth: set[tuple[int, int]] = set()
+        #: Whether it has nothing to say.
+        self.free = False
 
     def read(self, word: str, column: int) -> _Reader:
         """Take in the field that stands at ``column``."""
@@ -361,10 +362,11 @@ class _Reader:
         kind = self._kind
         base, slash, word = item.partition("/")
         step = self._step(word, column + len(base) + 1) if slash else 1
-        if base == "?" and kind not in {_DAY, _WEEKDAY}:
-            raise self._wrong(column, "? belongs into the fields of days; write *")
+        if base == "?" and (slash or (kind is not _DAY and kind is not _WEEKDAY)):
+            raise self._wrong(column, "? stands alone in a field of days; write *")
         if base in {"*", "?"}:
             low, high = kind.low, kind.high
+            self.free = self.free or step == 1
         elif "-" in base:
             begin, _, end = base.partition("-")
             low, high = self._value(begin, column), self._value(end, column + len(begin) + 1)
@@ -394,7 +396,8 @@ class _Reader:
             value = int(word)
             if kind.low <= value <= kind.high or (kind is _WEEKDAY and value == 7):
                 return value
-        raise self._wrong(column, f"{word or 'nothing'} is not among {kind.allowed}")
+        wrong = f"{word} is not among" if word else "a value is missing; it is among"
+        raise self._wrong(column, f"{wrong} {kind.allowed}")
 
     def _wrong(self, column: int, reason: str) -> InvalidSchedule:
         return _wrong(self._text, f"{self._kind.name}: {reason}", position=column)
