@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import dramatiq
 from dramatiq.middleware import AsyncIO, Middleware
@@ -24,6 +25,9 @@ from leveret.publisher import Publisher
 from leveret.request import period
 from leveret.retry import Backoff, Policy
 from leveret.settings import Settings
+
+if TYPE_CHECKING:
+    from leveret.schedules.definition import Definition
 
 __all__ = ["LeveretBroker", "get_broker"]
 
@@ -65,6 +69,7 @@ class LeveretBroker(dramatiq.Broker):
         self._lock = threading.Lock()
         self._signatures: dict[str, Signature] = {}
         self._policies: dict[str, Policy] = {}
+        self._schedules: dict[str, Definition] = {}
         super().__init__(middleware=[AsyncIO()] if middleware is None else middleware)
         self.actor_options |= ACTOR_OPTIONS
         self.queues = {}
@@ -86,6 +91,26 @@ class LeveretBroker(dramatiq.Broker):
         self._policies[actor.actor_name] = policy_of(actor)
         self._signatures.pop(actor.actor_name, None)
         super().declare_actor(actor)
+
+    def declare_schedules(self, actor: str, schedules: Sequence[Definition]) -> None:
+        """Take note of the schedules of an actor, in place of those that it had.
+
+        A scheduler fires them, not the broker. Raises `ConfigurationError` for a name that is
+        another actor's.
+        """
+        others = {name: one for name, one in self._schedules.items() if one.actor != actor}
+        for schedule in schedules:
+            if (other := others.get(schedule.name)) is not None:
+                raise ConfigurationError(
+                    f"two schedules are called {schedule.name!r}: one of actor {other.actor!r} and "
+                    f"one of {actor!r}; rename one"
+                )
+        self._schedules = others | {schedule.name: schedule for schedule in schedules}
+
+    @property
+    def schedules(self) -> Mapping[str, Definition]:
+        """The schedules that are declared next to actors, by their names."""
+        return MappingProxyType(self._schedules)
 
     def declare_queue(self, queue_name: str) -> None:
         """Take note of a queue; what stands in RabbitMQ is the topology's business."""

@@ -12,6 +12,7 @@ import dramatiq
 from leveret.broker import LeveretBroker, get_broker
 from leveret.errors import ConfigurationError
 from leveret.retry import Backoff
+from leveret.schedules.declaration import Schedules, definitions
 
 __all__ = ["actor", "load_actors"]
 
@@ -31,6 +32,7 @@ def actor(
     dead_on: _Errors = (),
     priority: int = 0,
     once: bool = False,
+    schedule: Schedules | None = None,
     broker: LeveretBroker | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, R]], dramatiq.Actor[P, R]]:
@@ -45,11 +47,14 @@ def actor(
     :param dead_on: those that are not, and make the job a dead letter at once.
     :param priority: among jobs that a worker process holds, lower numbers run first.
     :param once: each job's effects happen once, however often it is delivered (`once_session`).
+    :param schedule: when jobs are published by themselves: `Cron`, `Every` or `At` of
+        `leveret.schedules`, a `Schedule` that says more, or a list of these.
 
     Arguments are checked against the annotations before the function runs. What it returns, when
     JSON can write it, is the job's result. The function stays callable; ``.send(...)`` publishes.
     """
     where = get_broker() if broker is None else broker
+    scheduled = [] if schedule is None else definitions(name, schedule)
     declare: Any = dramatiq.actor(
         actor_name=name,
         queue_name=queue,
@@ -63,7 +68,13 @@ def actor(
         once=once,
         **options,
     )
-    return declare  # type: ignore[no-any-return]
+
+    def decorate(function: Callable[P, R]) -> dramatiq.Actor[P, R]:
+        made: dramatiq.Actor[P, R] = declare(function)
+        where.declare_schedules(name, scheduled)
+        return made
+
+    return decorate
 
 
 def load_actors(modules: Sequence[str]) -> LeveretBroker:

@@ -130,6 +130,9 @@ class Settings:
     actors: tuple[str, ...] = _setting(
         _words, ("actors",), "modules that declare the actors a worker runs"
     )
+    schedules: tuple[str, ...] = _setting(
+        _words, (), "files of schedules, TOML, beside those that are declared next to actors"
+    )
     queues: tuple[str, ...] = _setting(_queues, DEFAULT_QUEUES, "the work queues")
     app_id: str | None = _setting(
         _text, None, "name of the publishing service, carried by its jobs"

@@ -25,6 +25,7 @@ GOOD = {
     "LEVERET_RETENTION_DAYS": ("90", 90),
     "LEVERET_MANAGEMENT_URL": ("http://u:p@h:15672", "http://u:p@h:15672"),
     "LEVERET_ACTORS": (" acme.jobs, acme.more ,", ("acme.jobs", "acme.more")),
+    "LEVERET_SCHEDULES": ("a.toml, b.toml", ("a.toml", "b.toml")),
     "LEVERET_QUEUES": ("default,gpu-1", ("default", "gpu-1")),
     "LEVERET_APP_ID": ("shop", "shop"),
     "LEVERET_PUBLISH_TIMEOUT": ("2.5", timedelta(seconds=2.5)),
