@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from leveret.audit.verdict import REMEDIES, Finding, Kind
+from leveret.audit.verdict import Finding, Kind
 from leveret.ledger.retry import republish
+from leveret.schedules import repair as slots
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -92,25 +94,28 @@ def repair(
     connection: Connection,
     findings: Sequence[Finding],
     *,
+    by: str = "audit",
     record: Callable[[Connection, Finding, bool], object],
 ) -> Mapping[Finding, bool]:
     """Do what each finding's remedy says, a transaction for each; tell whether it was done.
 
     What has changed since the audit is left alone, and so is a lost job of which the ledger has no
-    copy. ``record`` is called in the transaction, to write the audit log.
+    copy. ``record`` is called in the transaction, to write the audit log; ``by`` is who wants it.
     """
     done = {}
     for finding in findings:
-        changed = _apply(connection, finding)
+        changed = _apply(connection, finding, by)
         record(connection, finding, changed)
         connection.commit()
         done[finding] = changed
     return done
 
 
-def _apply(connection: Connection, finding: Finding) -> bool:
+def _apply(connection: Connection, finding: Finding, by: str) -> bool:
     if finding.kind is Kind.LOST:
         return republish(connection, finding.subject)
+    if finding.schedule is not None:
+        return _apply_to_schedule(connection, finding, finding.schedule, by)
     values = {"id": finding.subject}
     if finding.kind is Kind.NO_DEAD_LETTER:
         # Alone in its group: how it failed is not known any more.
@@ -120,6 +125,13 @@ def _apply(connection: Connection, finding: Finding) -> bool:
             return False
         connection.execute(_GROUP, values)
         return True
-    if finding.kind not in REMEDIES:
-        return False
     return bool(connection.execute(_SIMPLE[finding.kind], values).rowcount)
+
+
+def _apply_to_schedule(connection: Connection, finding: Finding, schedule: str, by: str) -> bool:
+    match finding.kind, finding.slot:
+        case Kind.SCHEDULE_GAP, datetime() as slot:
+            return slots.fire(connection, schedule, slot, by=by)
+        case Kind.SLOT_WITHOUT_JOB, datetime() as slot:
+            return slots.publish_again(connection, schedule, slot)
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -11,6 +11,8 @@ from sqlalchemy import text
 from leveret import names
 from leveret.audit.verdict import Kind, LiveJob, Snapshot, Subject
 from leveret.ledger.state import State
+from leveret.schedules import gaps
+from leveret.schedules.definition import job_id
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -110,6 +112,7 @@ def look(
         ]
         for kind, query in _ROWS.items()
     }
+    found |= _schedules(gaps.find(connection))
     connection.rollback()
     depths = _depths(management, vhost)
     return Snapshot(
@@ -132,6 +135,48 @@ def look(
         actors=actors,
         found=found,
     )
+
+
+def _schedules(found: gaps.Gaps) -> dict[Kind, list[Subject]]:
+    """Say what is wrong with schedules as findings."""
+    leads = f"{found.leader} leads" if found.leader else "no scheduler leads"
+    return {
+        Kind.SCHEDULE_GAP: [
+            Subject(
+                id=job_id(gap.schedule, gap.slot),
+                detail=f"{gap.schedule}: nothing was decided on its slot {_moment(gap.slot)}",
+                schedule=gap.schedule,
+                slot=gap.slot,
+            )
+            for gap in found.gaps
+        ],
+        Kind.SLOT_WITHOUT_JOB: [
+            Subject(
+                id=lost.job_id,
+                detail=f"{lost.schedule}: its slot {_moment(lost.slot)} was fired at"
+                f" {_moment(lost.fired_at)}; neither the outbox nor the ledger knows the job",
+                schedule=lost.schedule,
+                slot=lost.slot,
+            )
+            for lost in found.without_job
+        ],
+        Kind.SCHEDULE_OVERDUE: [
+            Subject(
+                id=late.schedule,
+                detail=f"{late.count:,} slots since {_moment(late.slot)} are undecided; {leads}",
+                schedule=late.schedule,
+            )
+            for late in found.overdue
+        ],
+        Kind.SCHEDULE_UNREADABLE: [
+            Subject(id=known.schedule, detail=known.detail, schedule=known.schedule)
+            for known in found.unreadable
+        ],
+    }
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _depths(management: Management, vhost: str) -> dict[str, int]:

@@ -48,6 +48,14 @@ class Kind(StrEnum):
     OUTBOX_STALE = "outbox-stale"
     #: There is a dead letter of it, and no row.
     NO_ROW = "no-row"
+    #: A schedule's slot was passed over, so that its job was never published.
+    SCHEDULE_GAP = "schedule-gap"
+    #: A schedule's slot was fired, and nobody knows its job.
+    SLOT_WITHOUT_JOB = "slot-without-job"
+    #: Slots of a schedule wait for a scheduler that decides on them.
+    SCHEDULE_OVERDUE = "schedule-overdue"
+    #: What a schedule is cannot be read.
+    SCHEDULE_UNREADABLE = "schedule-unreadable"
 
 
 #: What `repair` does about each.
@@ -61,6 +69,10 @@ REMEDIES: Mapping[Kind, str] = {
     Kind.OUTBOX_FAILED: "try once more to publish it",
     Kind.OUTBOX_STALE: "take it out of the outbox",
     Kind.NO_ROW: "make the row from the dead letter",
+    Kind.SCHEDULE_GAP: "fire the slot now",
+    Kind.SLOT_WITHOUT_JOB: "publish the job again under its id",
+    Kind.SCHEDULE_OVERDUE: "nothing: start a scheduler, which decides as the schedule says",
+    Kind.SCHEDULE_UNREADABLE: "nothing: change the schedule, or remove it",
 }
 
 
@@ -86,6 +98,9 @@ class Subject:
 
     id: str
     detail: str = ""
+    #: The schedule and the slot that it belongs to, where that is what is wrong.
+    schedule: str | None = None
+    slot: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +135,11 @@ class Finding:
     """Something that does not hold."""
 
     kind: Kind
+    #: The job's id; of what concerns a whole schedule, its name.
     subject: str
     detail: str
+    schedule: str | None = None
+    slot: datetime | None = None
 
     @property
     def remedy(self) -> str:
@@ -186,7 +204,13 @@ def judge(snapshot: Snapshot) -> Report:
         and job.worker not in snapshot.workers
     ]
     findings += [
-        Finding(kind=kind, subject=subject.id, detail=subject.detail)
+        Finding(
+            kind=kind,
+            subject=subject.id,
+            detail=subject.detail,
+            schedule=subject.schedule,
+            slot=subject.slot,
+        )
         for kind, subjects in snapshot.found.items()
         for subject in subjects
     ]

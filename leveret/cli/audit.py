@@ -75,11 +75,14 @@ def audit(
                     action="audit.repair",
                     target=finding.subject,
                     outcome="done" if changed else "refused",
-                    detail={"kind": finding.kind, "remedy": finding.remedy},
+                    detail={"kind": finding.kind, "remedy": finding.remedy}
+                    | ({} if finding.schedule is None else {"schedule": finding.schedule}),
                 )
 
             with database.connect() as ledger:
-                repaired = dict(auditing.repair(ledger, report.findings, record=record))
+                repaired = dict(
+                    auditing.repair(ledger, report.findings, by=audit_log.operator(), record=record)
+                )
     finally:
         database.dispose()
     if as_json:
@@ -126,7 +129,9 @@ def _document(report: Report, repaired: dict[Finding, bool]) -> dict[str, Any]:
         "findings": [
             {
                 "kind": str(finding.kind),
-                "job_id": finding.subject,
+                "job_id": finding.subject if finding.subject != finding.schedule else None,
+                "schedule": finding.schedule,
+                "slot": None if finding.slot is None else finding.slot.isoformat(),
                 "detail": finding.detail,
                 "remedy": finding.remedy,
                 "repaired": repaired.get(finding),
@@ -171,11 +176,7 @@ def _print(report: Report, repaired: dict[Finding, bool], *, proposed: bool) -> 
                     finding.subject,
                     finding.kind,
                     finding.detail,
-                    finding.remedy
-                    if proposed
-                    else finding.remedy
-                    if repaired.get(finding)
-                    else "nothing: it has changed, or there is no copy of it",
+                    _said(finding, proposed=proposed, done=repaired.get(finding, False)),
                 )
                 for finding in report.findings[:_SHOWN]
             ],
@@ -184,3 +185,10 @@ def _print(report: Report, repaired: dict[Finding, bool], *, proposed: bool) -> 
             console.print(f"and {len(report.findings) - _SHOWN:,} more; --json names all of them")
     elif report.holds:
         console.print("[green]every job is accounted for[/green]")
+
+
+def _said(finding: Finding, *, proposed: bool, done: bool) -> str:
+    for_people = finding.schedule is not None and finding.slot is None
+    if proposed or done or for_people:
+        return finding.remedy
+    return "nothing: it has changed, or there is no copy of it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 
@@ -9,6 +11,9 @@ from leveret import audit
 from leveret.audit import Kind
 from leveret.message import new_id
 from leveret.names import DEFAULT_QUEUES
+from leveret.schedules import store
+from leveret.schedules.definition import Definition, job_id
+from leveret.schedules.trigger import Every
 from leveret.store import engine
 from leveret.store.identity import own_time
 from leveret.store.migrate import upgrade
@@ -31,6 +36,14 @@ CLAIM = (
     "INSERT INTO claims (actor, key, job_id, state, epoch, lease_until)"
     " VALUES ('a.b', %s, %s, 'running', 1, now() - interval '1 hour')"
 )
+
+
+OF_SCHEDULES = {
+    Kind.SCHEDULE_GAP,
+    Kind.SCHEDULE_OVERDUE,
+    Kind.SCHEDULE_UNREADABLE,
+    Kind.SLOT_WITHOUT_JOB,
+}
 
 
 @pytest.fixture
@@ -92,7 +105,8 @@ def test_everything_that_can_be_wrong_is_named_and_repaired(ledger, fresh_vhost,
 
     report = judged(ledger, vhost)
     found = ids_by_kind(report)
-    assert found == {kind: {wrong[kind]} for kind in Kind if kind is not Kind.NOT_RUNNING}
+    elsewhere = {Kind.NOT_RUNNING, *OF_SCHEDULES}
+    assert found == {kind: {wrong[kind]} for kind in Kind if kind not in elsewhere}
 
     seen = []
     with ledger.connect() as connection:
@@ -116,3 +130,58 @@ def test_everything_that_can_be_wrong_is_named_and_repaired(ledger, fresh_vhost,
         assert row == ("dead", "exhausted")
         (claim,) = connection.execute("SELECT state FROM claims").fetchall()
         assert claim == ("released",)
+
+
+def test_slots_that_schedules_have_lost_are_named_and_repaired(ledger, fresh_vhost, fresh_database):
+    """A gap is fired, a job that nobody knows is published again; the rest is for people."""
+    vhost = fresh_vhost.declare()
+    minutely = Every(timedelta(minutes=1))
+    with ledger.begin() as connection:
+        now = store.database_time(connection).replace(second=0, microsecond=0)
+        gap, lost, last = (now - timedelta(minutes=n) for n in (40, 30, 20))
+        for name in ("nightly", "idle", "odd"):
+            definition = Definition(name=name, actor="a.b", trigger=minutely)
+            store.create(connection, definition, by="test")
+    with psycopg.connect(fresh_database) as connection:
+        connection.execute("UPDATE schedules SET since = %s", [gap - timedelta(minutes=1)])
+        connection.execute("UPDATE schedules SET last_slot = %s WHERE name <> 'idle'", [now])
+        connection.execute("UPDATE schedules SET expression = 'soon' WHERE name = 'odd'")
+        row = (
+            "INSERT INTO schedule_slots (schedule, slot, until, outcome, job_id, due_at, fired_at)"
+            " VALUES ('nightly', %s, %s, %s, %s, %s, %s)"
+        )
+        later = gap + timedelta(minutes=1)
+        connection.execute(row, (later, last, "skipped", None, later, later))
+        connection.execute(row, (lost, None, "fired", job_id("nightly", lost), lost, lost))
+        after = last + timedelta(minutes=1)
+        connection.execute(row, (after, now, "skipped", None, after, after))
+
+    report = judged(ledger, vhost)
+    assert ids_by_kind(report) == {
+        Kind.SCHEDULE_GAP: {job_id("nightly", gap)},
+        Kind.SLOT_WITHOUT_JOB: {job_id("nightly", lost)},
+        Kind.SCHEDULE_OVERDUE: {"idle"},
+        Kind.SCHEDULE_UNREADABLE: {"odd"},
+    }
+    details = {finding.kind: finding.detail for finding in report.findings}
+    assert (
+        f"nightly: nothing was decided on its slot {gap:%Y-%m-%d %H:%M:%S} UTC" in details.values()
+    )
+    assert "no scheduler leads" in details[Kind.SCHEDULE_OVERDUE]
+    assert "soon" in details[Kind.SCHEDULE_UNREADABLE]
+
+    with ledger.connect() as connection:
+        done = audit.repair(connection, report.findings, by="somebody", record=lambda *_: None)
+    assert {finding.kind: changed for finding, changed in done.items()} == {
+        Kind.SCHEDULE_GAP: True,
+        Kind.SLOT_WITHOUT_JOB: True,
+        Kind.SCHEDULE_OVERDUE: False,
+        Kind.SCHEDULE_UNREADABLE: False,
+    }
+    assert set(ids_by_kind(judged(ledger, vhost))) == {
+        Kind.SCHEDULE_OVERDUE,
+        Kind.SCHEDULE_UNREADABLE,
+    }
+    with psycopg.connect(fresh_database) as connection:
+        published = connection.execute("SELECT job_id FROM leveret_outbox ORDER BY id").fetchall()
+        assert published == [(job_id("nightly", gap),), (job_id("nightly", lost),)]
