@@ -52,7 +52,7 @@ def configure(level: str = "info", style: str = "auto") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    for chatty in ("dramatiq", "httpx", "pika"):
+    for chatty in ("apscheduler", "dramatiq", "httpx", "pika"):
         logging.getLogger(chatty).setLevel(max(number, logging.WARNING))
 
 

@@ -27,6 +27,14 @@ __all__ = [
     "RELAY_BATCH",
     "RELAY_PUBLISHED",
     "RETRIES",
+    "SCHEDULER_IS_LEADER",
+    "SCHEDULER_LEASE",
+    "SCHEDULER_LEASE_REMAINING",
+    "SCHEDULER_LEASE_RENEWALS",
+    "SCHEDULES",
+    "SCHEDULE_LATENESS",
+    "SCHEDULE_MISSED",
+    "SCHEDULE_SLOTS",
     "SETTLEMENTS_VOID",
     "WORKER_THREADS",
 ]
@@ -130,4 +138,45 @@ HTTP_DURATION = Histogram(
     "leveret_http_request_duration_seconds",
     "Time from a request's headers to the end of its answer.",
     ["method", "route"],
+)
+SCHEDULER_IS_LEADER = Gauge(
+    "leveret_scheduler_is_leader",
+    "1 in the scheduler that has the lease, 0 in those that stand by.",
+    multiprocess_mode="livemax",
+)
+SCHEDULER_LEASE = Gauge(
+    "leveret_scheduler_lease_seconds",
+    "Term of the scheduler's lease.",
+    multiprocess_mode="livemax",
+)
+SCHEDULER_LEASE_REMAINING = Gauge(
+    "leveret_scheduler_lease_remaining_seconds",
+    "Time for which this scheduler may still act without renewing its lease; 0 without one.",
+    multiprocess_mode="livemax",
+)
+SCHEDULER_LEASE_RENEWALS = Counter(
+    "leveret_scheduler_lease_renewals",
+    "Renewals of the lease: renewed, refused (it had ended), or failed (no answer).",
+    ["outcome"],
+)
+SCHEDULE_LATENESS = Histogram(
+    "leveret_schedule_lateness_seconds",
+    "Time from when the job of a slot was due to when it was committed to the outbox.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
+SCHEDULE_SLOTS = Counter(
+    "leveret_schedule_slots",
+    "Slots that were decided on: fired, skipped or queued.",
+    ["schedule", "outcome"],
+)
+SCHEDULE_MISSED = Counter(
+    "leveret_schedule_missed",
+    "Slots that were skipped because they had passed while no scheduler led.",
+    ["schedule"],
+)
+SCHEDULES = Gauge(
+    "leveret_schedules",
+    "Schedules, as the leader last counted them: active, paused, or ended (no slot is to come).",
+    ["origin", "state"],
+    multiprocess_mode="livemax",
 )

@@ -54,6 +54,16 @@ def _seconds(value: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _term(value: str) -> timedelta:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise ValueError("a number of seconds from 1 to 3600")
+    return timedelta(seconds=seconds)
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(value: str) -> str:
         if value.lower() not in words:
@@ -122,6 +132,11 @@ class Settings:
     )
     claim_keep: timedelta = _setting(  # noqa: RUF009 - timedelta is immutable
         _seconds, timedelta(days=30), "seconds for which it is remembered what was done once"
+    )
+    scheduler_lease: timedelta = _setting(  # noqa: RUF009 - timedelta is immutable
+        _term,
+        timedelta(seconds=10),
+        "term of the scheduler's lease: seconds until another takes the place of a dead one",
     )
     retention_days: int = _setting(
         _between(1, 36500), 30, "days that ended jobs, their attempts and dead letters are kept"

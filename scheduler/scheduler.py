@@ -1,0 +1,143 @@
+"""The process: its threads, its signals, and what it says of its health.
+
+========================  =========================================================================
+the main thread           waits for signals, and sees to it that no statement hangs
+`candidate`               has the lease, or waits for it
+`listener`                hears of changed schedules, and of a leader that resigns
+APScheduler's, as leader  waits until something is due
+`executor`, as leader     reads, decides, fires
+========================  =========================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import time
+
+import structlog
+
+from leveret import metrics
+from leveret.health import HealthServer, own_metrics
+from leveret.settings import Settings
+from leveret.store.lease import Lease
+from scheduler.bell import Bell
+from scheduler.candidate import Candidate
+from scheduler.clock import DatabaseClock
+from scheduler.leader import Leader
+from scheduler.line import Line
+from scheduler.listener import Listener
+
+__all__ = ["LEASE", "Scheduler"]
+
+log = structlog.get_logger("leveret.scheduler")
+
+#: The name of the lease that decides who fires.
+LEASE = "scheduler"
+_WATCH_SECONDS = 0.2
+#: On SIGTERM: how long threads may take to end.
+_GRACE_SECONDS = 3.0
+_LEAST_PATIENCE = 2.0
+
+
+class Scheduler:
+    """Runs until it is told to stop; `run` returns the exit status."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._bell = Bell()
+        self._told = False
+        url = settings.require_database_url()
+        term = settings.scheduler_lease
+        patience = max(_LEAST_PATIENCE, term.total_seconds() / 2)
+        self.clock = DatabaseClock()
+        self._lines = [
+            Line(url, patience=patience, application="leveret-scheduler"),
+            Line(url, patience=max(patience, 5.0), application="leveret-scheduler-fire"),
+        ]
+        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.lease = Lease(
+            self._lines[0],
+            LEASE,
+            holder=holder,
+            term=term,
+            clock=self.clock.elapsed,
+            observe=self.clock.observe,
+        )
+        self.candidate = Candidate(
+            self.lease,
+            self.clock,
+            make_leader=lambda leadership, lost: Leader(
+                leadership,
+                self.lease,
+                self._lines[1],
+                self.clock,
+                max_body_bytes=settings.max_body_bytes,
+                lost=lost,
+            ),
+            prepare=self._prepare,
+        )
+        self._listener = Listener(settings.require_listen_url(), self.candidate)
+
+    def run(self) -> int:
+        """Schedule until SIGTERM; the status is 1 when a thread has failed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        server = HealthServer(
+            self._settings.http_host,
+            self._settings.http_port,
+            livez=self.faults,
+            readyz=self.is_ready,
+            metrics=own_metrics,
+        )
+        server.start()
+        term = self._settings.scheduler_lease.total_seconds()
+        metrics.SCHEDULER_LEASE.set(term)
+        metrics.SCHEDULER_IS_LEADER.set(0)
+        log.info(
+            "scheduler.starting", holder=self.lease.holder, lease_seconds=term, http=server.address
+        )
+        self.candidate.start()
+        self._listener.start()
+        while not self._told and self.candidate.fault is None:
+            self._bell.wait(_WATCH_SECONDS)
+            self._watch()
+        self.candidate.stop()
+        end = time.monotonic() + _GRACE_SECONDS
+        while self.candidate.is_alive() and time.monotonic() < end:
+            self.candidate.join(0.05)
+            self._watch()
+        self._listener.stop()
+        self._listener.join(1.0)
+        for line in self._lines:
+            line.cut()
+        server.stop()
+        log.info("scheduler.stopped")
+        return 0 if self.candidate.fault is None else 1
+
+    def faults(self) -> list[str]:
+        """Say why the process is not live: it led, and cannot speak to the database."""
+        if self.candidate.fault is not None:
+            return [self.candidate.fault]
+        if self.candidate.cannot_renew:
+            return ["it had the lease, and cannot renew it: the database does not answer"]
+        return []
+
+    def is_ready(self) -> bool:
+        """Tell whether it leads, or could."""
+        return not self._told and self.candidate.is_connected
+
+    def _prepare(self) -> None:
+        """Do what is done once, when the database answers."""
+
+    def _watch(self) -> None:
+        for line in self._lines:
+            line.watch()
+        leadership = self.candidate.leadership
+        metrics.SCHEDULER_LEASE_REMAINING.set(0 if leadership is None else leadership.remaining)
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._told = True
+        self._bell.ring()
