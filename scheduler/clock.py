@@ -6,8 +6,8 @@ answer that has the time in it is a *sample*: the database said ``at``, at some 
 question and the answer, by the clock that counts the process's seconds. So the difference of the
 two clocks is at least ``at - answered``, and at most ``at - asked``.
 
-The estimate is the largest of the latest lower bounds: never ahead of the database, and behind it
-by no more than the fastest answer took. It is for waking up; whether a slot is due is asked of the
+The estimate is the largest of the latest lower bounds: not ahead of the database, and behind it by
+no more than the fastest answer took. It is for waking up; whether a slot is due is asked of the
 database itself. A sample that contradicts the estimate (its upper bound is below) means that a
 clock has jumped, the process's or the database's, and what was known before is forgotten.
 """
@@ -25,6 +25,8 @@ __all__ = ["DatabaseClock", "DatabaseTime"]
 
 #: So many answers are remembered: clocks do not run alike for ever.
 _SAMPLES = 16
+#: Clocks do not run quite alike, and times are written with so many digits.
+_TOLERANCE_SECONDS = 0.001
 
 
 class DatabaseClock:
@@ -47,7 +49,7 @@ class DatabaseClock:
         answered = self._elapsed()
         with self._lock:
             lowest, highest = sorted((seconds - answered, seconds - asked))
-            if self._offset is not None and self._offset > highest:
+            if self._offset is not None and self._offset > highest + _TOLERANCE_SECONDS:
                 self._bounds.clear()
             self._bounds.append(lowest)
             self._offset = max(self._bounds)
