@@ -4,9 +4,11 @@ A worker that dies says nothing. The broker delivers its jobs again at once; wha
 the ledger believes: a job that runs, and a worker that is there. Both follow from heartbeats, in
 which a worker names what it runs:
 
-- A worker that has not been heard of for three heartbeats is gone, and so are its runs.
-- A run that its worker, alive, does not name in two heartbeats after its start is over: its
-  connection was lost, so its outcome went nowhere.
+- A worker that has not been heard of for three heartbeats is gone, and so are its runs. A run of a
+  worker that nobody has heard of at all has as long, from its start.
+- A run that its worker, alive, does not name is over: its connection was lost, so its outcome went
+  nowhere. Two looks in a row must find that, each in another heartbeat after the start: one that
+  was put together just before the job began may be sent just after.
 
 Such a run is *abandoned*, and its job is queued again, where the broker has it. That is an event
 like any other, older than every outcome of the run: if one comes after all, it counts.

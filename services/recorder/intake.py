@@ -2,7 +2,8 @@
 
 The broker pushes up to the prefetch of each queue. When what is held grows too large (bodies may
 have a megabyte, and the database may be away), the channels are closed, which gives everything back
-to its queue, and opened again with a smaller prefetch; it grows again when messages are small.
+to its queue, and opened again with a smaller prefetch. While little is held, it is doubled again
+every ten seconds, up to what it was: by a new subscription, which gives nothing back.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _GROW_SECONDS = 10.0
 class Source:
     """The life of one consuming channel; for the IO thread, except `is_over`."""
 
-    __slots__ = ("acked", "channel", "is_over", "queue", "tag")
+    __slots__ = ("acked", "channel", "is_over", "queue", "renewing", "tag")
 
     def __init__(self, channel: Any, queue: str) -> None:
         self.channel = channel
@@ -48,6 +49,8 @@ class Source:
         self.is_over = False
         self.tag: str | None = None
         self.acked = 0
+        #: Whether its subscription is just being replaced.
+        self.renewing = False
 
     def ack(self, tag: int) -> None:
         """Ack all deliveries up to ``tag``; void when the channel is gone."""
@@ -80,11 +83,13 @@ class Intake:
         queues: Sequence[str],
         prefetch: int = PREFETCH,
         max_bytes: int = _MAX_BYTES,
+        grow_seconds: float = _GROW_SECONDS,
     ) -> None:
         self._io = io
         self._queues = tuple(queues)
         self._most = self._prefetch = prefetch
         self._max_bytes = max_bytes
+        self._grow_seconds = grow_seconds
         self._link = Link(
             io, url, name=name, on_up=self._up, on_down=self._down, connection=RawConnection
         )
@@ -96,7 +101,7 @@ class Intake:
         self._came = threading.Event()
         # Counted by two threads, each its own.
         self._bytes_in = self._bytes_out = 0
-        self._grown_at = time.monotonic()
+        self._growing = False
 
     # ------------------------------------------------------------------------ for the other thread
 
@@ -139,6 +144,15 @@ class Intake:
     def waiting(self) -> int:
         """How many messages have not been taken."""
         return len(self._arrivals)
+
+    @property
+    def prefetch(self) -> int:
+        """How many messages of each queue are held, at most."""
+        return self._prefetch
+
+    @property
+    def _bytes_held(self) -> int:
+        return self._bytes_in - self._bytes_out
 
     def take(self, *, most: int, most_bytes: int, timeout: float) -> list[Arrival]:
         """Return the messages that came first, in order; nothing when none comes in time."""
@@ -210,6 +224,11 @@ class Intake:
         self._sources[queue] = source
         channel.add_on_close_callback(lambda _channel, error: self._closed(source, error))
         channel.add_on_cancel_callback(lambda _frame: self._cancelled(source))
+        self._subscribe(source)
+
+    def _subscribe(self, source: Source) -> None:
+        """Consume with the prefetch of now; what is held of the channel stays held."""
+        channel, queue = source.channel, source.queue
         channel.basic_qos(prefetch_count=self._prefetch)
         arrivals, came = self._arrivals, self._came
 
@@ -233,11 +252,12 @@ class Intake:
             )
             if not came.is_set():
                 came.set()
-            if self._bytes_in - self._bytes_out > self._max_bytes:
+            if self._bytes_held > self._max_bytes:
                 self._shrink()
 
         def consuming(frame: Any) -> None:
             source.tag = frame.method.consumer_tag
+            source.renewing = False
             if self._failures.pop(queue, 0):
                 log.warning("consuming queue %s again", queue)
 
@@ -247,19 +267,44 @@ class Intake:
         """Give everything back, and take less of it at a time."""
         if self._prefetch <= _LEAST_PREFETCH:
             return
-        held = max(1, len(self._arrivals))
-        fitting = int(held * self._max_bytes / 4 / max(1, self._bytes_in - self._bytes_out))
+        held, size = max(1, len(self._arrivals)), self._bytes_held
+        fitting = int(held * self._max_bytes / 4 / max(1, size))
         self._prefetch = max(_LEAST_PREFETCH, min(self._prefetch // 2, fitting))
         log.warning(
             "holding %d messages of %d MB: taking %d of each queue at a time",
             held,
-            (self._bytes_in - self._bytes_out) // 1_000_000,
+            size // 1_000_000,
             self._prefetch,
         )
         self._reopen()
+        self._grow_later()
+
+    def _grow_later(self) -> None:
+        if not self._growing:
+            self._growing = True
+            self._io.call_later(self._grow_seconds, self._grow)
+
+    def _grow(self) -> None:
+        """Take more at a time again, unless even twice what is held would be too much of it."""
+        self._growing = False
+        if self._stopping or self._prefetch >= self._most:
+            return
+        if self._bytes_held <= self._max_bytes / 8:
+            self._prefetch = min(self._prefetch * 2, self._most)
+            for source in self._sources.values():
+                if source.tag is not None and source.channel.is_open and not source.renewing:
+                    source.renewing = True
+                    source.channel.basic_cancel(source.tag, callback=self._resubscribe(source))
+        self._grow_later()
+
+    def _resubscribe(self, source: Source) -> Callable[[Any], None]:
+        def subscribe(_frame: Any) -> None:
+            if not source.is_over and not self._stopping:
+                self._subscribe(source)
+
+        return subscribe
 
     def _reopen(self) -> None:
-        self._grown_at = time.monotonic()
         for source in list(self._sources.values()):
             self._over(source)
             source.channel.close(0, "another prefetch")

@@ -375,12 +375,18 @@ def test_runs_that_nobody_runs_are_abandoned_and_outcomes_count_all_the_same(
 
 
 def test_a_flood_of_large_messages_is_taken_in_smaller_portions(worker, vhost):
-    """What would fill the memory goes back to the queue, and comes a few at a time."""
+    """What would fill the memory goes back to the queue, and comes a few at a time; then more."""
     for n in range(60):
         worker.raw(b"x" * 20_000, message_id=f"large-{n}")
     io = IOThread("leveret-io-test")
     intake = Intake(
-        io, vhost.url("recorder"), name="flooded", queues=[names.LEDGER], max_bytes=200_000
+        io,
+        vhost.url("recorder"),
+        name="flooded",
+        queues=[names.LEDGER],
+        prefetch=100,
+        max_bytes=200_000,
+        grow_seconds=0.1,
     )
     intake.open()
     try:
@@ -391,10 +397,17 @@ def test_a_flood_of_large_messages_is_taken_in_smaller_portions(worker, vhost):
             assert sum(len(a.message.body) for a in arrivals) <= 120_000
             seen.update(a.message.properties.message_id for a in arrivals)
             intake.ack(arrivals)
-            return {f"large-{n}" for n in range(60)} <= seen
+            return seen
 
-        wait_until(take, timeout=60, what="all 60 have come")
+        def take_all():
+            return {f"large-{n}" for n in range(60)} <= take()
+
+        wait_until(lambda: intake.prefetch < 100, what="it has been too much")
+        wait_until(take_all, timeout=60, what="all 60 have come")
         wait_until(lambda: worker.ready(names.LEDGER) == 0, what="the queue is empty")
+        wait_until(lambda: intake.prefetch == 100, what="it takes as much as before")
+        worker.raw(b"small", message_id="small")
+        wait_until(lambda: "small" in take(), what="it consumes still")
     finally:
         intake.close()
         io.stop()
