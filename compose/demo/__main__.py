@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pika.exceptions
 from rich.console import Console
 
 from compose.demo.broker import VHOST, DemoBroker
+from compose.demo.clockwork import LEASE_SECONDS, SCHEDULE, SCHEDULES, Clockwork
 from compose.demo.database import create_database
 from compose.demo.errors import DemoError
 from compose.demo.flights import counts_by_day, draw_charts, write_parquet
@@ -42,6 +43,13 @@ from leveret.errors import LeveretError
 
 #: Folders of earlier runs that are kept.
 _KEPT_RUNS = 5
+#: Settings of the schedulers: nothing is scheduled but what is planned here.
+_SCHEDULER = {
+    "LEVERET_LOG_FORMAT": "json",
+    "LEVERET_SCHEDULES": str(SCHEDULES),
+    "LEVERET_SCHEDULER_LEASE": str(LEASE_SECONDS),
+    "LEVERET_HOUSEKEEPING": "false",
+}
 _WIDTH_WITHOUT_TERMINAL = 120
 
 
@@ -85,9 +93,7 @@ def _arguments() -> argparse.Namespace:
 
 def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
     state = State(began=time.monotonic())
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH_WITHOUT_TERMINAL
+    console = _console()
     run = f"demo-{secrets.token_hex(3)}"
     home = checkout.root / "build" / "demo"
     folder = _new_folder(home, run)
@@ -123,20 +129,23 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
         observer = Observer(database, broker.url("recorder"), folder / "dead-letters")
         observer.start()
         stack.callback(observer.stop)
-        view.step("starting recorder, relay, API and workers, and publishing")
+        view.step("starting recorder, relay, API, schedulers and workers, and publishing")
         stack.callback(pools.stop)
         environments = {
             role: broker.environment(role, database)
-            for role in ("recorder", "relay", "api", "worker", "admin")
+            for role in ("recorder", "relay", "api", "scheduler", "worker", "admin")
         }
+        environments["scheduler"] |= _SCHEDULER
         environments["worker"] |= _environment(folder, parquet, mailbox, receiver)
         api = pools.start(environments)
         operator = stack.enter_context(Operator(api, environments["admin"], checkout.root))
+        clockwork = stack.enter_context(closing(Clockwork(database, pools)))
         scenario = Scenario(
             plan,
             url=broker.url("publisher"),
             observer=observer,
             pools=pools,
+            clockwork=clockwork,
             view=view,
             state=state,
         )
@@ -145,6 +154,7 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
             "some of which go wrong"
         )
         in_time = scenario.run(timeout_seconds=arguments.timeout)
+        beats = clockwork.beats(operator.stop_schedule(SCHEDULE))
         aftermath = _operate(operator, receiver, view)
         deaths = pools.deaths()
 
@@ -156,14 +166,25 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
         deliveries=receiver.deliveries,
         deaths=deaths,
         killed=scenario.killed,
+        beats=beats,
         aftermath=aftermath,
     )
     statements = checks(found)
     if not in_time:
-        late = f"{len(scenario.unfinished())} jobs have no end after {arguments.timeout:g} s"
-        statements.insert(0, Check(holds=False, text=late))
+        statements.insert(0, _late(len(scenario.unfinished()), arguments.timeout))
     print_summary(console, found=found, statements=statements, state=state, places=_places(folder))
     return 0 if all(statement.holds for statement in statements) else 1
+
+
+def _late(jobs: int, seconds: float) -> Check:
+    return Check(holds=False, text=f"{jobs} jobs have no end after {seconds:g} s")
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_WITHOUT_TERMINAL
+    return console
 
 
 def _view(console: Console, began: float, *, plain: bool) -> LiveView | PlainView:

@@ -1,4 +1,4 @@
-"""The one job that Leveret does not ship: it kills the process that runs it."""
+"""The jobs that Leveret does not ship."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import signal
 
 import leveret
 
-__all__ = ["crash"]
+__all__ = ["beat", "crash"]
+
+
+@leveret.actor("demo.beat", queue="critical")
+def beat() -> str:
+    """Return the second that it stands for."""
+    job = leveret.current_job()
+    if job is None or job.slot is None:
+        raise ValueError("it is published by a schedule, which says for which moment")
+    return job.slot.isoformat()
 
 
 @leveret.actor("demo.crash", queue="default")

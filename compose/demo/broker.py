@@ -51,9 +51,11 @@ class DemoBroker:
             found = envfile.read(self.checkout.env_d / f"{role}.env")
         except FileNotFoundError:
             raise DemoError("the stack is not there: run `make demo`, which starts it") from None
-        nodes = found["LEVERET_AMQP_URL"].split(",")
-        moved = [urlsplit(n)._replace(path=f"/{quote(VHOST, safe='')}").geturl() for n in nodes]
-        found |= {"LEVERET_AMQP_URL": ",".join(moved), "LEVERET_ACTORS": ACTORS}
+        if (urls := found.get("LEVERET_AMQP_URL")) is not None:
+            path = f"/{quote(VHOST, safe='')}"
+            moved = [urlsplit(node)._replace(path=path).geturl() for node in urls.split(",")]
+            found["LEVERET_AMQP_URL"] = ",".join(moved)
+        found["LEVERET_ACTORS"] = ACTORS
         stack = found.pop("LEVERET_DATABASE_URL", None)
         if stack is not None and database is not None:
             found["LEVERET_DATABASE_URL"] = database

@@ -21,6 +21,7 @@ __all__ = ["Operator", "counted"]
 
 _POLL_SECONDS = 0.1
 _REPLAY_SECONDS = 30.0
+_ENDING_SECONDS = 15.0
 
 
 class Operator:
@@ -66,6 +67,16 @@ class Operator:
                 break
             time.sleep(_POLL_SECONDS)
         return replay
+
+    def stop_schedule(self, name: str) -> list[dict[str, Any]]:
+        """Pause a schedule, wait until its jobs have ended, and return its slots, oldest first."""
+        self._ask("POST", f"/schedules/{name}/pause")
+        end = time.monotonic() + _ENDING_SECONDS
+        while True:
+            slots = self._pages(f"/schedules/{name}/slots", "slots")
+            if all(slot["job_state"] == "succeeded" for slot in slots) or time.monotonic() > end:
+                return slots[::-1]
+            time.sleep(_POLL_SECONDS)
 
     def audit(self) -> dict[str, Any]:
         """Return what `leveret audit` says."""

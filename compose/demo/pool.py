@@ -1,7 +1,7 @@
 """The demonstration's own processes, with settings of the demonstration.
 
-Recorder, relay, API, and two worker pools, as a careful installation has them: what kills a worker
-of `default` takes nothing of `bulk` with it.
+Recorder, relay, API, two schedulers, and two worker pools, as a careful installation has them: what
+kills a worker of `default` takes nothing of `bulk` with it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ __all__ = ["Pools"]
 
 #: The processes beside the pools; each has the settings of the role of its name.
 SERVICES = ("recorder", "relay", "api")
+#: Of which one leads.
+SCHEDULERS = ("scheduler-1", "scheduler-2")
 #: Each pool's options, by its name.
 POOLS = {
     "bulk": ["--queues", "bulk", "--processes", "2", "--threads", "2"],
@@ -43,6 +45,8 @@ class Pools:
         self._checkout = checkout
         self._log = log
         self._mark = checkout.demo_mark
+        #: How many processes were started here, and not killed on purpose.
+        self._wanted = 0
 
     def start(self, environments: Mapping[str, Mapping[str, str]]) -> str:
         """Start everything with the settings of each role; return where the API answers.
@@ -54,6 +58,8 @@ class Pools:
         for name in SERVICES:
             own = {"LEVERET_HTTP_PORT": str(port)} if name == "api" else {}
             self._spawn(name, [f"services.{name}"], {**environments[name], **own})
+        for name in SCHEDULERS:
+            self._spawn(name, ["scheduler"], environments["scheduler"])
         for name, options in POOLS.items():
             command = ["services.worker", *options, "--grace", "5"]
             self._spawn(f"worker-{name}", command, environments["worker"])
@@ -64,6 +70,7 @@ class Pools:
 
     def _spawn(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         inherited = {key: value for key, value in os.environ.items() if key in INHERITED}
+        self._wanted += 1
         processes.spawn(
             [sys.executable, "-m", *command],
             mark=self._mark,
@@ -84,18 +91,25 @@ class Pools:
     def check(self) -> None:
         """Raise `DemoError` when one of them has ended by itself."""
         running = self._mains()
-        if len(running) < len(POOLS) + len(SERVICES):
-            logs = [f"worker-{name}" for name in POOLS] + list(SERVICES)
+        if len(running) < self._wanted:
+            logs = [*(f"worker-{name}" for name in POOLS), *SERVICES, *SCHEDULERS]
             said = "\n".join(
                 f"{self._file(name)} ends:\n{_tail(self._file(name))}" for name in logs
             )
             raise DemoError(f"a process of the demonstration has ended. {said}")
 
     def kill(self, pid: int) -> bool:
-        """Kill one worker process (SIGKILL) if it is one of ours; tell whether it was."""
+        """Kill one process (SIGKILL) if it is one of ours; tell whether it was."""
         if pid not in processes.marked(self._mark):
             return False
         processes.send([pid], signal.SIGKILL)
+        return True
+
+    def kill_main(self, pid: int) -> bool:
+        """Kill a process that was started here, and expect it no more; tell whether it was."""
+        if pid not in self._mains() or not self.kill(pid):
+            return False
+        self._wanted -= 1
         return True
 
     def deaths(self) -> list[dict[str, Any]]:
@@ -111,7 +125,8 @@ class Pools:
 
     def _mains(self) -> list[int]:
         """Return the processes that were started here: launchers, not their children."""
-        wanted = {b"services.worker", *(f"services.{name}".encode() for name in SERVICES)}
+        wanted = {b"scheduler", b"services.worker"}
+        wanted |= {f"services.{name}".encode() for name in SERVICES}
         found = []
         for pid in processes.marked(self._mark):
             try:

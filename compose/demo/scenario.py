@@ -16,6 +16,7 @@ from compose.demo.verdict import pid_of
 from leveret import Job, Publisher
 
 if TYPE_CHECKING:
+    from compose.demo.clockwork import Clockwork
     from compose.demo.observer import Observer
     from compose.demo.pool import Pools
     from compose.demo.view import View
@@ -63,6 +64,7 @@ class Scenario:
         url: str,
         observer: Observer,
         pools: Pools,
+        clockwork: Clockwork,
         view: View,
         state: State,
     ) -> None:
@@ -70,6 +72,7 @@ class Scenario:
         self._url = url
         self._observer = observer
         self._pools = pools
+        self._clockwork = clockwork
         self._view = view
         self._state = state
         state.counts.update({kind: Count(plan.count(kind)) for kind in Kind})
@@ -98,6 +101,8 @@ class Scenario:
                     return False
                 if now >= next_look:
                     self._pools.check()
+                    if (news := self._clockwork.look()) is not None:
+                        self._view.event(news)
                     next_look = now + _LOOK_SECONDS
                 self._publish(publisher, self._follow(self._notes(0.1)))
                 self._refresh()
@@ -108,7 +113,7 @@ class Scenario:
         return [job for job in self.published if not self.book[job].is_over]
 
     def _is_over(self) -> bool:
-        return not self.unfinished()
+        return not self.unfinished() and self._clockwork.is_over
 
     def _publish(self, publisher: Publisher, jobs: Iterable[Planned]) -> None:
         wanted = {planned.id: planned for planned in jobs}

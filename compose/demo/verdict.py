@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from compose.demo.book import Book
+from compose.demo.clockwork import SCHEDULE, Beats
 from compose.demo.plan import Kind, Plan, Planned
 from compose.demo.receiver import Delivery
 
@@ -58,6 +59,7 @@ class Evidence:
     deaths: Sequence[Mapping[str, Any]]
     #: The worker that the demonstration has killed, None if it came to nothing.
     killed: str | None
+    beats: Beats
     aftermath: Aftermath
 
 
@@ -74,6 +76,8 @@ def checks(found: Evidence) -> list[Check]:
         _webhooks(found),
         _pictures(found),
         _killed(found),
+        _scheduled(found),
+        _taken_over(found),
         _told(found),
         _replayed(found),
         _audited(found),
@@ -188,11 +192,35 @@ def _killed(found: Evidence) -> Check:
     )
 
 
+def _scheduled(found: Evidence) -> Check:
+    beats = found.beats
+    jobs = beats.succeeded
+    earliest, latest = beats.lateness
+    text = (
+        f"schedule {SCHEDULE}: {len(beats.slots)} slots, one each second, {len(jobs)} jobs that "
+        f"succeeded, at most {latest:.2f} s late"
+    )
+    if beats.missing:
+        text += f"; {beats.missing} slots are missing"
+    if earliest < 0:
+        text += f"; early by {-earliest:.3f} s"
+    holds = 0 < len(beats.slots) == len(jobs) and not beats.missing and earliest >= 0
+    return Check(holds=holds, text=text)
+
+
+def _taken_over(found: Evidence) -> Check:
+    killed, successor = found.beats.killed, found.beats.successor
+    if killed is None or successor is None:
+        return Check(holds=False, text="no leader of the schedulers was killed and replaced")
+    text = f"process {killed} led the schedulers and was killed; process {successor} took its place"
+    return Check(holds=killed != successor, text=text)
+
+
 def _told(found: Evidence) -> Check:
     wanted = {
         job: "succeeded" if planned.dead_as is None else "dead"
         for job, planned in found.published.items()
-    }
+    } | found.beats.succeeded
     different = sorted(
         job for job, state in found.aftermath.states.items() if wanted.get(job) != state
     )

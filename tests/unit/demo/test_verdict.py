@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from compose.demo.book import Book, Letter, Record
+from compose.demo.clockwork import Beats
 from compose.demo.plan import Kind, Plan
 from compose.demo.receiver import Delivery
 from compose.demo.verdict import Aftermath, Evidence, checks
@@ -62,16 +63,28 @@ def right(tmp_path):
         deliveries=deliveries,
         deaths=[{"pid": 5, "status": "killed by SIGKILL"}],
         killed="host-5-a",
+        beats=Beats(slots=[beat(second) for second in range(3)], killed=7, successor=8),
         aftermath=Aftermath(
             states={
                 id_: "succeeded" if job.dead_as is None else "dead"
                 for id_, job in published.items()
-            },
+            }
+            | {f"beat-{second}": "succeeded" for second in range(3)},
             groups=[],
             replay={"total": 1, "results": {"succeeded": 1, "died_again": 0}},
             audit={"holds": True, "published": len(published), "states": {}, "live": 0},
         ),
     )
+
+
+def beat(second, *, state="succeeded", lateness=0.01):
+    """Return a slot of the schedule as the API shows it."""
+    return {
+        "slot": f"2026-01-01T00:00:0{second}Z",
+        "lateness": lateness,
+        "job_id": f"beat-{second}",
+        "job_state": state,
+    }
 
 
 def wrong(found):
@@ -114,6 +127,28 @@ def test_a_death_of_another_reason_is_noticed(right):
     (text,) = wrong(right)
     assert "demo-1-malformed (exhausted)" in text
     assert "demo-1-malformed (not-json)" in text
+
+
+@pytest.mark.parametrize(
+    ("slots", "said"),
+    [
+        ([beat(0), beat(2)], "1 slots are missing"),
+        ([beat(0), beat(1, lateness=-0.5)], "early by 0.500 s"),
+        ([beat(0), beat(1, state="running")], "2 slots, one each second, 1 jobs"),
+        ([], "0 slots"),
+    ],
+)
+def test_a_slot_that_is_missing_early_or_without_its_job_is_noticed(right, slots, said):
+    """Of the schedule, each second has one job that succeeded, and none was early."""
+    found = replace(right, beats=replace(right.beats, slots=slots))
+    assert any(said in text for text in wrong(found))
+
+
+def test_a_leader_that_nobody_replaced_is_noticed(right):
+    """The leader of the schedulers has to have been killed, and another to lead."""
+    found = replace(right, beats=replace(right.beats, successor=None))
+    (text,) = wrong(found)
+    assert "no leader of the schedulers was killed and replaced" in text
 
 
 def test_a_missing_flight_is_noticed(right):
