@@ -41,6 +41,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _BEGIN: Final = datetime(FIRST_YEAR, 1, 1)  # noqa: DTZ001 - UTC, but naive
+_YEARS: Final = f"it is not within the years {FIRST_YEAR} to {cron.LAST_YEAR}"
 _NEVER: Final = datetime.max  # noqa: DTZ901 - what a wall shows has no zone
 #: Ten years, with the most leap days that they can have.
 _LONGEST: Final = timedelta(days=3653)
@@ -222,10 +223,13 @@ class Every:
     def slots(self, after: datetime) -> Iterator[datetime]:
         """Yield the slots later than ``after``, which is aware, in their order, in UTC."""
         interval = self.interval
-        slot = self.anchor + ((after - self.anchor) // interval + 1) * interval
-        while slot.year <= cron.LAST_YEAR:
-            yield slot
-            slot += interval
+        try:
+            slot = self.anchor + ((after - self.anchor) // interval + 1) * interval
+            while True:
+                yield slot
+                slot += interval
+        except OverflowError:
+            return  # the end of Python's calendar
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +264,8 @@ class At:
             )
         clock = clock_of(tz)
         plain = moment.replace(fold=0)
+        if not FIRST_YEAR <= plain.year <= cron.LAST_YEAR:
+            raise InvalidSchedule("moment", moment, _YEARS)
         first_day = max(plain, _BEGIN + timedelta(days=3)) - timedelta(days=2)
         found = None
         for begin, end, offset, _ in clock.stretches(first_day):
@@ -278,7 +284,7 @@ class At:
             if begin > plain + timedelta(days=2):
                 break
         if found is None:
-            raise InvalidSchedule("moment", moment, f"it is not within {FIRST_YEAR} and 9998")
+            raise InvalidSchedule("moment", moment, _YEARS)
         return cls(found.replace(tzinfo=UTC), tz)
 
     @property
@@ -360,5 +366,5 @@ def _moment(name: str, moment: datetime) -> datetime:
     if moment.microsecond % 1000:
         raise InvalidSchedule(name, moment, "it has to be whole milliseconds")
     if not FIRST_YEAR <= moment.year <= cron.LAST_YEAR:
-        raise InvalidSchedule(name, moment, f"it is not within {FIRST_YEAR} and {cron.LAST_YEAR}")
+        raise InvalidSchedule(name, moment, _YEARS)
     return moment
