@@ -4,8 +4,9 @@ The same names and values in a file of schedules, on the command line and over H
 
     actor, description, queue, arguments, options
     cron, every or at            exactly one of them
-    tz, dst_skipped, dst_doubled
-    anchor                       with every
+    tz                           an IANA name; UTC without
+    skipped, doubled             what daylight saving does to cron
+    anchor                       from where every counts
     jitter, start, end, missed, window, overlap
 
 A duration is a number of seconds, or a text such as ``90s``, ``1h30m``, ``2d``. A time without an
@@ -30,7 +31,7 @@ from leveret.schedules.trigger import At, Cron, Every, Trigger
 __all__ = ["FIELDS", "duration", "merge", "moment", "read", "trigger_of", "write"]
 
 TRIGGERS: Final = ("cron", "every", "at")
-_OF_TRIGGER: Final = (*TRIGGERS, "tz", "anchor", "dst_skipped", "dst_doubled")
+_OF_TRIGGER: Final = (*TRIGGERS, "tz", "anchor", "skipped", "doubled")
 #: The fields, beside the name.
 FIELDS: Final = (
     "actor",
@@ -51,8 +52,6 @@ _RENAMED: Final = {
     "expression": "cron",
     "interval": "every",
     "moment": "at",
-    "skipped": "dst_skipped",
-    "doubled": "dst_doubled",
 }
 _UNITS: Final = {
     "ms": "milliseconds",
@@ -107,17 +106,17 @@ def trigger_of(given: Mapping[str, object]) -> Trigger:
     kind = there[0]
     for field, kinds in (
         ("anchor", ("every",)),
-        ("dst_skipped", ("cron", "at")),
-        ("dst_doubled", ("cron",)),
+        ("skipped", ("cron", "at")),
+        ("doubled", ("cron",)),
     ):
         if given.get(field) is not None and kind not in kinds:
             raise InvalidSchedule(field, given[field], f"it goes with {' or '.join(kinds)} only")
     tz = _text(given, "tz") or "UTC"
-    skipped = _policy(Skipped, given, "dst_skipped")
+    skipped = _policy(Skipped, given, "skipped")
     try:
         if kind == "cron":
             text = _text(given, "cron") or ""
-            return Cron(text, tz, skipped, _policy(Doubled, given, "dst_doubled"))
+            return Cron(text, tz, skipped, _policy(Doubled, given, "doubled"))
         if kind == "every":
             interval = duration("every", given["every"])
             anchor = _moment_of(given, "anchor", tz)
@@ -232,8 +231,8 @@ def write(definition: Definition) -> dict[str, Any]:
         "at": trigger.moment.isoformat() if isinstance(trigger, At) else None,
         "tz": trigger.zone,
         "anchor": None if trigger.anchor is None else trigger.anchor.isoformat(),
-        "dst_skipped": str(trigger.skipped) if cron else None,
-        "dst_doubled": str(trigger.doubled) if cron else None,
+        "skipped": str(trigger.skipped) if cron else None,
+        "doubled": str(trigger.doubled) if cron else None,
         "arguments": dict(definition.arguments),
         "queue": definition.queue,
         "options": dict(definition.options),
@@ -256,7 +255,7 @@ def merge(definition: Definition, changes: Mapping[str, object]) -> Definition:
     name = fields.pop("name")
     new = [field for field in TRIGGERS if changes.get(field) is not None]
     if new and fields[new[0]] is None:
-        fields |= dict.fromkeys((*TRIGGERS, "anchor", "dst_skipped", "dst_doubled"))
+        fields |= dict.fromkeys((*TRIGGERS, "anchor", "skipped", "doubled"))
         if new[0] == "every":
             fields["tz"] = None
     elif isinstance(definition.trigger, Cron):
@@ -264,6 +263,6 @@ def merge(definition: Definition, changes: Mapping[str, object]) -> Definition:
         usual = Cron(old.expression, old.zone)
         # What was not chosen, but followed from the expression, follows from the new one.
         if (old.skipped, old.doubled) == (usual.skipped, usual.doubled):
-            fields["dst_skipped"] = fields["dst_doubled"] = None
+            fields["skipped"] = fields["doubled"] = None
     fields |= changes
     return read(name, fields)
