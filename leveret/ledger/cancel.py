@@ -28,7 +28,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import psycopg
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, Row
 
@@ -36,6 +35,7 @@ from leveret.ledger.answer import Answer, conclude
 from leveret.ledger.event import Kind
 from leveret.ledger.state import State
 from leveret.store import partition
+from leveret.store.bounded import BoundedConnection
 from leveret.store.engine import connect_options, conninfo
 from leveret.store.identity import find_times, is_storable, resolve_times
 
@@ -222,9 +222,9 @@ def _unknown(job_id: str) -> CancelResult:
 def load(url: str) -> dict[str, int]:
     """Read which jobs must not be started, each up to a run; the newest last. For workers.
 
-    Raises `psycopg.Error` when the database is away or has no such table.
+    Raises `psycopg.Error` when the database is away, does not answer, or has no such table.
     """
-    with psycopg.connect(
+    with BoundedConnection.connect(
         conninfo(url), autocommit=True, **connect_options("leveret worker")
     ) as connection:
         rows = connection.execute(_LOAD).fetchall()

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import errors
 
 from leveret.errors import DatabaseUnavailable
+from leveret.store.bounded import BoundedConnection, NoAnswer
 from leveret.store.engine import connect_options, conninfo
 
 __all__ = ["Connections"]
@@ -47,13 +48,14 @@ class Connections:
     run once more on another, so every statement has to bear being run twice.
 
     When the database is away, that is logged once, and one thread at a time tries it again, every
-    second; the statements of the others fail at once.
+    second; the statements of the others fail at once. One that is silent for as long
+    as a `BoundedConnection` bears counts as away.
     """
 
     def __init__(self, url: str, *, application: str = "leveret") -> None:
         self._conninfo = conninfo(url)
         self._options = connect_options(application)
-        self._idle: deque[psycopg.Connection[Any]] = deque()
+        self._idle: deque[BoundedConnection] = deque()
         self._lock = threading.Lock()
         self._closed = False
         self._away_since: float | None = None
@@ -94,6 +96,8 @@ class Connections:
                 return self._run(self._connect(), statement, values)
             try:
                 return self._run(connection, statement, values)
+            except NoAnswer:  # nor would there be one on another connection
+                raise
             except psycopg.Error:
                 if not connection.closed:
                     raise
@@ -104,7 +108,7 @@ class Connections:
             now = time.monotonic()
             if self._away_since is not None and now < self._try_at:
                 raise DatabaseUnavailable(self._why)
-            self._try_at = now + _CONNECT_SECONDS
+            self._try_at = now + _CONNECT_SECONDS + BoundedConnection.answer_seconds
 
     def _away(self, error: psycopg.Error) -> DatabaseUnavailable:
         why = " ".join(str(error).split()) or type(error).__name__
@@ -134,12 +138,12 @@ class Connections:
         while self._idle:
             self._idle.pop().close()
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._conninfo, autocommit=True, **self._options)
+    def _connect(self) -> BoundedConnection:
+        return BoundedConnection.connect(self._conninfo, autocommit=True, **self._options)
 
     def _run(
         self,
-        connection: psycopg.Connection[Any],
+        connection: BoundedConnection,
         statement: str,
         values: Sequence[object] | Mapping[str, object],
     ) -> list[tuple[Any, ...]]:
@@ -149,7 +153,7 @@ class Connections:
             rows = [(cursor.rowcount,)] if cursor.description is None else cursor.fetchall()
             healthy = True
         except psycopg.Error:
-            healthy = not connection.broken
+            healthy = not connection.closed
             raise
         finally:
             # Whatever else interrupted it may have left it in the middle of an answer.
