@@ -226,7 +226,7 @@ def steady(begin, end, zone):
 
 @pytest.mark.timeout(7200 if ALL else 120)
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_slots_are_those_of_croniter_mapped_by_zoneinfo(expression, record_property):
+def test_slots_are_those_of_croniter_mapped_by_zoneinfo(expression):
     """In ten zones and two years, with the policies that follow from the expression."""
     by_period = defaultdict(list)
     for name in ZONES:
@@ -251,7 +251,7 @@ def test_slots_are_those_of_croniter_mapped_by_zoneinfo(expression, record_prope
             )
             assert got == slots, name
             compared += len(got)
-    record_property("slots", compared)
+    print(f"{compared} slots of {expression}")
     assert compared or "29 2" in expression  # 2025 and 2026 have no such day
 
 
