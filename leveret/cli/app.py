@@ -19,6 +19,7 @@ from leveret.cli import (
     migrate,
     outbox,
     retention,
+    schedules,
     topology,
 )
 from leveret.cli import jobs as jobs_commands
@@ -39,6 +40,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(topology.app, name="topology")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(dead.app, name="dead")
+app.add_typer(schedules.app, name="schedules")
 jobs = typer.Typer(no_args_is_help=True, help="What became of jobs, and what is to become of them.")
 jobs_commands.register(jobs)
 cancel.register(jobs)

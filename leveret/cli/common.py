@@ -25,7 +25,16 @@ from leveret.broker import LeveretBroker
 from leveret.errors import ConfigurationError, LeveretError
 from leveret.settings import Settings
 
-__all__ = ["AsJson", "guarded", "load_actors", "moment", "print_json", "print_table", "vhost_of"]
+__all__ = [
+    "AsJson",
+    "confirm",
+    "guarded",
+    "load_actors",
+    "moment",
+    "print_json",
+    "print_table",
+    "vhost_of",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,6 +83,15 @@ def load_actors(settings: Settings) -> LeveretBroker:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     return declaration.load_actors(settings.actors)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask whether that is meant, unless ``yes``; leave the command when it is not."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError("nobody can be asked here; --yes says that it is meant")
+    typer.confirm(question, abort=True, err=True)
 
 
 def vhost_of(url: str) -> str:

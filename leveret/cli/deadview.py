@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy import Engine
 
-from leveret.cli.common import load_actors, print_json, print_table
+from leveret.cli.common import confirm, load_actors, print_json, print_table
 from leveret.deadletters import query, text
 from leveret.deadletters.query import Letter, Replay, Results
 from leveret.deadletters.replay import Check, cancel_replay, create_replay
@@ -262,14 +262,6 @@ def _show_letter(letter: Letter) -> None:
 # ------------------------------------------------------------------------------------------- acting
 
 
-def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise ConfigurationError("nobody can be asked here; --yes says that it is meant")
-    typer.confirm(question, abort=True, err=True)
-
-
 def _count(engine: Engine, selection: Selection) -> tuple[Selection, int]:
     with engine.connect() as connection:
         selection = _resolve(connection, selection)
@@ -334,7 +326,7 @@ def replay(
         selection, total = _count(engine, selection)
         at = "" if rate is None else f" at {rate:g} per second"
         how = "as new jobs, with other arguments" if edits is not None else "under their own ids"
-        _confirm(f"Replay {_letters(total)} {how}{at}?", yes=yes)
+        confirm(f"Replay {_letters(total)} {how}{at}?", yes=yes)
         with _refusals_audited(engine, "replay.create"), engine.begin() as connection:
             made = create_replay(
                 connection,
@@ -386,7 +378,7 @@ def discard(selection: Selection, *, yes: bool, as_json: bool) -> None:
     """Discard dead letters."""
     with _database() as engine:
         selection, total = _count(engine, selection)
-        _confirm(f"Discard {_letters(total)}?", yes=yes)
+        confirm(f"Discard {_letters(total)}?", yes=yes)
         with _refusals_audited(engine, "dead-letters.discard"), engine.begin() as connection:
             done = discard_letters(connection, selection, by=audit_log.operator())
     if as_json:

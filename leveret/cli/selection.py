@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from datetime import datetime
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from leveret.cli.common import moment
+from leveret.cli.options import taking
 
 if TYPE_CHECKING:
     from leveret.deadletters import Selection
@@ -68,23 +67,6 @@ def _selection(
 def selecting(*, by_id: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that select, in front of its own; it gets a `Selection` first.
 
-    Typer reads the signature that this leaves on the command. ``by_id`` tells whether ids are among
-    the options.
+    ``by_id`` tells whether ids are among the options.
     """
-    options = inspect.signature(_selection, locals={"Selection": Any}, eval_str=True).parameters
-    wanted = [option for name, option in options.items() if by_id or name != "ids"]
-
-    def give(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command, locals={"Selection": Any}, eval_str=True)
-        own = list(signature.parameters.values())[1:]
-
-        @wraps(command)
-        def run(**given: Any) -> None:
-            chosen = {option.name: given.pop(option.name) for option in wanted}
-            command(_selection(**chosen), **given)
-
-        run.__signature__ = signature.replace(parameters=[*wanted, *own])  # type: ignore[attr-defined]
-        run.__annotations__ = {option.name: option.annotation for option in (*wanted, *own)}
-        return run
-
-    return give
+    return taking(_selection, without=() if by_id else ("ids",), made="Selection")
