@@ -93,19 +93,17 @@ class LeveretBroker(dramatiq.Broker):
         super().declare_actor(actor)
 
     def declare_schedules(self, actor: str, schedules: Sequence[Definition]) -> None:
-        """Take note of the schedules of an actor, in place of those that it had.
+        """Take note of the schedules of an actor; a scheduler fires them, not the broker.
 
-        A scheduler fires them, not the broker. Raises `ConfigurationError` for a name that is
-        another actor's.
+        Raises `ConfigurationError` for a name that is another's.
         """
-        others = {name: one for name, one in self._schedules.items() if one.actor != actor}
         for schedule in schedules:
-            if (other := others.get(schedule.name)) is not None:
+            if (other := self._schedules.get(schedule.name)) is not None:
                 raise ConfigurationError(
                     f"two schedules are called {schedule.name!r}: one of actor {other.actor!r} and "
                     f"one of {actor!r}; rename one"
                 )
-        self._schedules = others | {schedule.name: schedule for schedule in schedules}
+            self._schedules[schedule.name] = schedule
 
     @property
     def schedules(self) -> Mapping[str, Definition]:
