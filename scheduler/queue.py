@@ -40,7 +40,7 @@ SELECT wanted.name, fired.slot IS NOT NULL AND CASE
         SELECT count(*) FROM (
             SELECT FROM schedule_slots AS s
             WHERE s.schedule = wanted.name AND s.outcome = 'queued' LIMIT %(most)s
-        ) AS some
+        ) AS waits
     )
 FROM unnest(%(names)s::text[]) AS wanted (name)
 LEFT JOIN LATERAL (
