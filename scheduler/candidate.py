@@ -13,6 +13,7 @@ import psycopg
 import structlog
 
 from leveret import metrics
+from leveret.errors import ConfigurationError
 from leveret.store.lease import Grant, Held, Lease
 from scheduler.bell import LONGEST_SECONDS, Bell
 from scheduler.clock import DatabaseClock
@@ -43,7 +44,11 @@ class Candidate(threading.Thread):
         make_leader: Callable[[Leadership, Callable[[], None]], Leader],
         prepare: Callable[[], None],
     ) -> None:
-        """Run ``prepare`` once, as soon as the database answers, before anything else."""
+        """Run ``prepare`` once, as soon as the database answers, before anything else.
+
+        What it raises ends the thread when it is a `ConfigurationError`; after a `psycopg.Error` it
+        is run again.
+        """
         super().__init__(name="candidate", daemon=True)
         self._lease = lease
         self._clock = clock
@@ -62,6 +67,8 @@ class Candidate(threading.Thread):
         self.is_connected = False
         #: What ended the thread, if something did.
         self.fault: str | None = None
+        #: … or what is wrong with what somebody has set, which ended it, too.
+        self.misconfigured: ConfigurationError | None = None
 
     @property
     def leadership(self) -> Leadership | None:
@@ -74,6 +81,11 @@ class Candidate(threading.Thread):
         """Whether it led, its term is over, and the database has not been reached since."""
         leadership = self.leadership
         return self._silent or (leadership is not None and not leadership.holds())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread has ended without being told to."""
+        return self.fault is not None or self.misconfigured is not None
 
     def wake(self) -> None:
         """Look at the lease now. For any thread."""
@@ -99,6 +111,8 @@ class Candidate(threading.Thread):
                 except psycopg.Error as error:
                     self._lose_database(error)
             self._resign()
+        except ConfigurationError as error:
+            self.misconfigured = error
         except Exception as error:
             self.fault = f"{type(error).__name__}: {error}"
             log.exception("scheduler.failed")

@@ -15,13 +15,21 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import time
+from pathlib import Path
 
+import psycopg
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from leveret import metrics
+from leveret.declaration import load_actors
 from leveret.health import HealthServer, own_metrics
+from leveret.schedules.declared import Found, gather
+from leveret.schedules.reconcile import reconcile
 from leveret.settings import Settings
+from leveret.store import engine
 from leveret.store.lease import Lease
 from scheduler.bell import Bell
 from scheduler.candidate import Candidate
@@ -47,6 +55,7 @@ class Scheduler:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._declared = _declared(settings)
         self._bell = Bell()
         self._told = False
         url = settings.require_database_url()
@@ -57,7 +66,8 @@ class Scheduler:
             Line(url, patience=patience, application="leveret-scheduler"),
             Line(url, patience=max(patience, 5.0), application="leveret-scheduler-fire"),
         ]
-        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._host = socket.gethostname()
+        holder = f"{self._host}:{os.getpid()}:{secrets.token_hex(4)}"
         self.lease = Lease(
             self._lines[0],
             LEASE,
@@ -82,7 +92,10 @@ class Scheduler:
         self._listener = Listener(settings.require_listen_url(), self.candidate)
 
     def run(self) -> int:
-        """Schedule until SIGTERM; the status is 1 when a thread has failed."""
+        """Schedule until SIGTERM; the status is 1 when a thread has failed.
+
+        Raises `ConfigurationError` for declared schedules that cannot be those of this database.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         server = HealthServer(
@@ -101,7 +114,7 @@ class Scheduler:
         )
         self.candidate.start()
         self._listener.start()
-        while not self._told and self.candidate.fault is None:
+        while not self._told and not self.candidate.has_ended:
             self._bell.wait(_WATCH_SECONDS)
             self._watch()
         self.candidate.stop()
@@ -114,6 +127,8 @@ class Scheduler:
         for line in self._lines:
             line.cut()
         server.stop()
+        if self.candidate.misconfigured is not None:
+            raise self.candidate.misconfigured
         log.info("scheduler.stopped")
         return 0 if self.candidate.fault is None else 1
 
@@ -130,7 +145,24 @@ class Scheduler:
         return not self._told and self.candidate.is_connected
 
     def _prepare(self) -> None:
-        """Do what is done once, when the database answers."""
+        """Make the rows of declared schedules what the declarations say; done once."""
+        owner = engine(
+            self._settings.require_database_url(), pool_size=1, application="leveret-scheduler"
+        )
+        try:
+            with owner.begin() as connection:
+                reconcile(
+                    connection,
+                    self._declared.schedules,
+                    by=f"scheduler:{self._host}:{os.getpid()}",
+                    limit=self._settings.max_body_bytes,
+                )
+        except DBAPIError as error:
+            if isinstance(error.orig, psycopg.Error):
+                raise error.orig from None
+            raise
+        finally:
+            owner.dispose()
 
     def _watch(self) -> None:
         for line in self._lines:
@@ -141,3 +173,13 @@ class Scheduler:
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._told = True
         self._bell.ring()
+
+
+def _declared(settings: Settings) -> Found:
+    """Return the schedules that code and files declare."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    found = gather(load_actors(settings.actors), settings)
+    for warning in found.warnings:
+        log.warning("scheduler.declared_unchecked", reason=warning)
+    return found

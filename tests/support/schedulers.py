@@ -64,6 +64,7 @@ class SchedulerProcess:
                 env={
                     **kept,
                     "LEVERET_DATABASE_URL": url,
+                    "LEVERET_ACTORS": "tests.support.tickjobs",
                     "LEVERET_SCHEDULER_LEASE": f"{term:g}",
                     "LEVERET_HTTP_PORT": str(self.port),
                     "LEVERET_LOG_FORMAT": "json",

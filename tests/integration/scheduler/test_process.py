@@ -268,3 +268,22 @@ def test_who_locks_a_schedule_keeps_only_that_from_firing(timetable, schedulers)
         wait_until(lambda: fired(timetable, "free") >= 2, timeout=30)
         assert fired(timetable, "locked") == 0
     wait_until(lambda: fired(timetable, "locked") >= 2, timeout=30)
+
+
+def test_declared_schedules_are_made_when_it_starts(timetable, schedulers, tmp_path):
+    """And removed by the one that starts when they are gone; a name that is taken is an error."""
+    declared = tmp_path / "schedules.toml"
+    declared.write_text('[schedules.tick]\nactor = "tick.tock"\nevery = "1s"\n')
+    variables = {"LEVERET_SCHEDULES": str(declared)}
+    first = schedulers(timetable, **variables).wait_ready()
+    wait_until(lambda: fired(timetable, "tick") >= 1, timeout=30, what="it is made, and fires")
+    assert first.terminate() == 0
+    who = query(timetable, "SELECT who, action FROM audit_log WHERE target = 'tick'")
+    assert [action for _, action in who] == ["schedule.create"]
+    assert who[0][0].startswith("scheduler:")
+    schedulers(timetable).wait_ready().terminate()
+    assert query(timetable, "SELECT count(*) FROM schedules") == [(0,)]
+    create(timetable, [every("tick", 1)])
+    clashing = schedulers(timetable, **variables)
+    assert clashing.process.wait(60) == 2
+    assert "leveret scheduler: the schedule 'tick' is declared" in clashing.log
