@@ -116,6 +116,7 @@ def backfill(
     end: datetime,
     limit: int = LIMIT,
     by: str,
+    address: str | None = None,
 ) -> list[Fired]:
     """Fire the slots of a range for which nothing was published; return them.
 
@@ -125,7 +126,7 @@ def backfill(
     _lock(connection, name)
     planned = plan(connection, name, start=start, end=end, limit=limit)
     refuse_if_more(planned)
-    return fire(connection, planned, planned.slots, by=by)
+    return fire(connection, planned, planned.slots, by=by, address=address)
 
 
 def refuse_if_more(planned: Plan) -> None:
@@ -139,7 +140,12 @@ def refuse_if_more(planned: Plan) -> None:
 
 
 def fire(
-    connection: Connection, planned: Plan, slots: Sequence[datetime], *, by: str
+    connection: Connection,
+    planned: Plan,
+    slots: Sequence[datetime],
+    *,
+    by: str,
+    address: str | None = None,
 ) -> list[Fired]:
     """Fire slots of a plan, a part of it or all; return those that nobody else has fired.
 
@@ -174,6 +180,7 @@ def fire(
                 "first": fired[0].isoformat(),
                 "last": fired[-1].isoformat(),
             },
+            address=address,
         )
     return [Fired(slot=slot, job_id=job_id(definition.name, slot)) for slot in fired]
 

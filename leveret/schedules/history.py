@@ -27,7 +27,7 @@ from leveret.ledger.query import MAX_PAGE, InvalidCursor, Page
 from leveret.store.identity import find_times
 from leveret.store.schema import ScheduleSlot
 
-__all__ = ["Cause", "Outcome", "Slot", "SlotFilter", "page_statement", "slots"]
+__all__ = ["Cause", "Outcome", "Slot", "SlotFilter", "has_any", "page_statement", "slots"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -148,6 +148,12 @@ def slots(
     jobs = _jobs(connection, [row.job_id for row in rows[:limit] if row.job_id is not None])
     shown = tuple(_slot(row, jobs) for row in rows[:limit])
     return Page(items=shown, next=_cursor(shown[-1].slot) if len(rows) > limit else None)
+
+
+def has_any(connection: Connection, schedule: str) -> bool:
+    """Tell whether a schedule ever had a slot, as far as is kept."""
+    wanted = select(ScheduleSlot.slot).where(ScheduleSlot.schedule == schedule).limit(1)
+    return connection.execute(wanted).first() is not None
 
 
 def page_statement(

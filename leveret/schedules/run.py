@@ -38,7 +38,7 @@ class Fired:
     job_id: str
 
 
-def run(connection: Connection, name: str, *, by: str) -> Fired:
+def run(connection: Connection, name: str, *, by: str, address: str | None = None) -> Fired:
     """Publish a schedule's job now, also if it is paused, or the last one still runs.
 
     Raises `UnknownSchedule`. What the schedule does by itself is not changed by it.
@@ -52,7 +52,8 @@ def run(connection: Connection, name: str, *, by: str) -> Fired:
         slot += _MILLISECOND
     publish(connection, found.definition, [slot])
     fired = Fired(slot=slot, job_id=job_id(name, slot))
-    record(connection, name, "run", by, {"slot": slot.isoformat(), "job_id": fired.job_id})
+    detail = {"slot": slot.isoformat(), "job_id": fired.job_id}
+    record(connection, name, "run", by, detail, address=address)
     return fired
 
 

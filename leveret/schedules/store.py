@@ -3,7 +3,8 @@
 Everything happens in the caller's transaction, on the row's lock, so that of two changes at once
 the later one sees the earlier. Each change is counted in ``version`` (who fires a slot says which
 version it has read, and is refused when there is a newer one), is written into the audit log, and
-is told on the channel ``leveret_schedules``.
+is told on the channel ``leveret_schedules``. ``by`` is who wants it, as the audit log names them,
+and ``address`` that of the client.
 
 Times are the database's. Which slots are a schedule's own is counted from ``since``: when it was
 made, when what decides on its slots was changed, or when it was resumed. Slots that nobody had
@@ -98,6 +99,7 @@ def create(
     origin: str = "api",
     by: str,
     limit: int = MAX_BODY_BYTES,
+    address: str | None = None,
 ) -> StoredSchedule:
     """Make a schedule; its slots are those from now on.
 
@@ -108,7 +110,7 @@ def create(
     now = database_time(connection)
     if origin == "api":
         refuse_if_never(definition, now)
-    made = insert_rows(connection, [definition], origin=origin, by=by, now=now)
+    made = insert_rows(connection, [definition], origin=origin, by=by, now=now, address=address)
     if not made:
         there = connection.scalar(select(Schedule.origin).where(Schedule.name == definition.name))
         raise ScheduleExists(definition.name, there or "api")
@@ -122,6 +124,7 @@ def change(
     *,
     by: str,
     limit: int = MAX_BODY_BYTES,
+    address: str | None = None,
 ) -> StoredSchedule:
     """Make of a schedule what ``definition`` says; return it. What is the same changes nothing.
 
@@ -131,10 +134,14 @@ def change(
     row = locked(connection, name)
     if row["origin"] != "api":
         raise ScheduleDeclared(name, row["origin"])
-    return replace_definition(connection, row, definition, origin="api", by=by, limit=limit)
+    return replace_definition(
+        connection, row, definition, origin="api", by=by, limit=limit, address=address
+    )
 
 
-def pause(connection: Connection, name: str, *, by: str) -> StoredSchedule:
+def pause(
+    connection: Connection, name: str, *, by: str, address: str | None = None
+) -> StoredSchedule:
     """Fire no slot of a schedule until it is resumed; twice is harmless.
 
     Raises `UnknownSchedule`.
@@ -144,11 +151,13 @@ def pause(connection: Connection, name: str, *, by: str) -> StoredSchedule:
         return stored(row)
     now = database_time(connection)
     new = update_row(connection, name, by, now, {"paused_at": now, "paused_by": by})
-    record(connection, name, "pause", by, {"version": new["version"]})
+    record(connection, name, "pause", by, {"version": new["version"]}, address=address)
     return stored(new)
 
 
-def resume(connection: Connection, name: str, *, by: str) -> StoredSchedule:
+def resume(
+    connection: Connection, name: str, *, by: str, address: str | None = None
+) -> StoredSchedule:
     """Fire the slots of a schedule from now on; those that passed while it paused are skipped.
 
     Raises `UnknownSchedule`; one that is not paused stays as it is.
@@ -159,11 +168,11 @@ def resume(connection: Connection, name: str, *, by: str) -> StoredSchedule:
     now = database_time(connection)
     anew = begun_anew(connection, row, stored(row).definition, now, reason="paused")
     new = update_row(connection, name, by, now, {**anew, "paused_at": None, "paused_by": None})
-    record(connection, name, "resume", by, {"version": new["version"]})
+    record(connection, name, "resume", by, {"version": new["version"]}, address=address)
     return stored(new)
 
 
-def remove(connection: Connection, name: str, *, by: str) -> None:
+def remove(connection: Connection, name: str, *, by: str, address: str | None = None) -> None:
     """Remove a schedule; what it did stays known.
 
     Raises `UnknownSchedule`, and `ScheduleDeclared` for one that code or a file says.
@@ -171,4 +180,4 @@ def remove(connection: Connection, name: str, *, by: str) -> None:
     row = locked(connection, name)
     if row["origin"] != "api":
         raise ScheduleDeclared(name, row["origin"])
-    remove_rows(connection, [row], by=by)
+    remove_rows(connection, [row], by=by, address=address)

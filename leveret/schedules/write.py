@@ -47,6 +47,8 @@ CHANNEL = "leveret_schedules"
 SCHEDULES = Schedule.__table__
 #: Columns whose values are nobody's business but the job's.
 _UNTOLD = frozenset({"body", "options"})
+#: What a form calls the expression of each kind of trigger.
+_FIELDS = {"cron": "cron", "interval": "every", "date": "at"}
 _NOW = select(func.clock_timestamp())
 _NOTIFY = text("SELECT pg_notify(:channel, name) FROM unnest(CAST(:names AS text[])) AS name")
 
@@ -72,7 +74,7 @@ def refuse_if_never(definition: Definition, now: datetime) -> None:
     """Raise `InvalidSchedule` when no slot is later than ``now``."""
     if next(definition.slots(now), None) is None:
         raise InvalidSchedule(
-            "expression",
+            _FIELDS[definition.trigger.kind],
             definition.trigger.expression,
             f"it would never fire: there is no slot after {now:%Y-%m-%d %H:%M:%S} UTC",
         )
@@ -85,6 +87,7 @@ def insert_rows(
     origin: str,
     by: str,
     now: datetime,
+    address: str | None = None,
 ) -> Sequence[Row]:
     """Write definitions that have been checked; return the rows of those that were not there."""
     rows = (
@@ -107,7 +110,8 @@ def insert_rows(
         .all()
     )
     for row in rows:
-        record(connection, row["name"], "create", by, {"origin": origin, **told(row)})
+        detail = {"origin": origin, **told(row)}
+        record(connection, row["name"], "create", by, detail, address=address)
     notify(connection, [row["name"] for row in rows])
     return rows
 
@@ -120,6 +124,7 @@ def replace_definition(
     origin: str,
     by: str,
     limit: int = MAX_BODY_BYTES,
+    address: str | None = None,
 ) -> StoredSchedule:
     """Do what `change` does with a row that is locked, whatever its origin: for `reconcile`."""
     check(definition, limit=limit)
@@ -144,11 +149,14 @@ def replace_definition(
         field: ("changed" if field in _UNTOLD else [_text(old), _text(newer)])
         for field, (old, newer) in changed.items()
     }
-    record(connection, row["name"], "change", by, {"version": new["version"], "changed": detail})
+    told_of = {"version": new["version"], "changed": detail}
+    record(connection, row["name"], "change", by, told_of, address=address)
     return stored(new)
 
 
-def remove_rows(connection: Connection, rows: Sequence[Row], *, by: str) -> None:
+def remove_rows(
+    connection: Connection, rows: Sequence[Row], *, by: str, address: str | None = None
+) -> None:
     """Remove schedules whose rows are locked, whatever their origin: for `reconcile`."""
     names = [row["name"] for row in rows]
     connection.execute(delete(Schedule).where(Schedule.name.in_(names)))
@@ -159,7 +167,8 @@ def remove_rows(connection: Connection, rows: Sequence[Row], *, by: str) -> None
         .values(outcome="skipped", reason="removed")
     )
     for row in rows:
-        record(connection, row["name"], "remove", by, {"origin": row["origin"], **told(row)})
+        detail = {"origin": row["origin"], **told(row)}
+        record(connection, row["name"], "remove", by, detail, address=address)
     notify(connection, names)
 
 
@@ -250,7 +259,20 @@ def _text(value: object) -> object:
 
 
 def record(
-    connection: Connection, name: str, verb: str, by: str, detail: Mapping[str, Any]
+    connection: Connection,
+    name: str,
+    verb: str,
+    by: str,
+    detail: Mapping[str, Any],
+    *,
+    address: str | None = None,
 ) -> None:
-    """Write ``schedule.<verb>`` into the audit log."""
-    audit_log.record(connection, who=by, action=f"schedule.{verb}", target=name, detail=detail)
+    """Write ``schedule.<verb>`` into the audit log; ``address`` is that of a client."""
+    audit_log.record(
+        connection,
+        who=by,
+        action=f"schedule.{verb}",
+        target=name,
+        detail=detail,
+        address=address,
+    )

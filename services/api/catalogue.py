@@ -89,6 +89,29 @@ class Catalogue:
             raise InvalidJob(Reason.UNKNOWN_ACTOR, f"no actor is called {actor!r} here")
         self._broker.signature(actor).check((), arguments)
 
+    def faults(
+        self, actor: str, queue: str | None, arguments: Mapping[str, Any], *, pointer: str = ""
+    ) -> list[Fault]:
+        """Say what is wrong with who is to run a job, where, and with what."""
+        faults = []
+        if queue is not None and queue not in self._queues:
+            there = ", ".join(self._queues)
+            faults.append(
+                Fault(
+                    pointer=f"{pointer}/queue",
+                    reason="unknown-queue",
+                    detail=f"there is no queue {queue!r}; there are {there}",
+                )
+            )
+        if actor in self._actors:
+            return faults + self._check_arguments(actor, arguments, f"{pointer}/arguments")
+        unknown = Fault(
+            pointer=f"{pointer}/actor",
+            reason=Reason.UNKNOWN_ACTOR,
+            detail=f"no actor is called {actor!r} here; /v1/actors lists them",
+        )
+        return [unknown, *faults]
+
     def prepare(
         self,
         wanted: NewJob,
@@ -109,18 +132,7 @@ class Catalogue:
             faults.append(Fault(pointer=pointer + where, reason=reason, detail=detail))
 
         actor = self._actors.get(wanted.actor)
-        if actor is None:
-            wrong(
-                "/actor",
-                Reason.UNKNOWN_ACTOR,
-                f"no actor is called {wanted.actor!r} here; /v1/actors lists them",
-            )
-        if wanted.queue is not None and wanted.queue not in self._queues:
-            wrong(
-                "/queue",
-                "unknown-queue",
-                f"there is no queue {wanted.queue!r}; there are {', '.join(self._queues)}",
-            )
+        faults += self.faults(wanted.actor, wanted.queue, wanted.arguments, pointer=pointer)
         for one, other in (("delay", "at"), ("expires_in", "expires_at")):
             if getattr(wanted, one) is not None and getattr(wanted, other) is not None:
                 wrong(f"/{other}", Reason.BAD_PROPERTY, f"give either {one} or {other}, not both")
@@ -129,8 +141,6 @@ class Catalogue:
         for name, moment in (("at", due_at), ("expires_at", expires_at)):
             if moment is not None and moment > _LATEST:
                 wrong(f"/{name}", Reason.BAD_PROPERTY, f"{name} must be before the year 9998")
-        if actor is not None:
-            faults += self._check_arguments(actor.name, wanted.arguments, f"{pointer}/arguments")
         if faults or actor is None:
             return None, faults
         job = Job(
@@ -159,7 +169,7 @@ class Catalogue:
             wrong(part, error.reason, str(error))
             return None, faults
 
-    def _check_arguments(self, actor: str, arguments: dict[str, Any], where: str) -> list[Fault]:
+    def _check_arguments(self, actor: str, arguments: Mapping[str, Any], where: str) -> list[Fault]:
         try:
             found = self._broker.signature(actor).faults(arguments)
         except Exception as error:  # noqa: BLE001 - a validator of the actor's may raise anything

@@ -22,8 +22,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leveret import metrics
-from leveret.errors import ConfigurationError, ManagementError, ReplayRefused, TooManyWaiters
+from leveret.errors import (
+    ConfigurationError,
+    ManagementError,
+    ReplayRefused,
+    ScheduleError,
+    TooManyWaiters,
+)
 from leveret.ledger.query import InvalidCursor
+from services.api import scheduling
 from services.api.context import Caller, Context
 from services.api.problem import Fault, Kind, Problem, response
 
@@ -163,6 +170,8 @@ def problem_of(error: BaseException) -> Problem:
         case ReplayRefused():
             fault = Fault(reason=error.reason, detail=str(error))
             found = Problem(_REFUSALS.get(error.reason, Kind.INVALID), str(error), errors=[fault])
+        case ScheduleError():
+            found = scheduling.problem_of(error)
         case ManagementError():
             found = _unavailable("RabbitMQ's management API does not answer; ask again")
         case ConfigurationError() | TooManyWaiters():

@@ -34,10 +34,12 @@ class Kind(Enum):
     NOT_FOUND = ("not-found", 404, "There is no such thing")
     BAD_METHOD = ("bad-method", 405, "The address has no such method")
     CONFLICT = ("conflict", 409, "It is not in a state for this")
+    CHANGED = ("changed", 412, "It was changed meanwhile")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     MEDIA_TYPE = ("media-type", 415, "The body is of another kind")
     INVALID = ("invalid", 422, "The request is not valid")
     INVALID_JOB = ("invalid-job", 422, "The job is not valid")
+    INVALID_SCHEDULE = ("invalid-schedule", 422, "The schedule is not valid")
     KEY_REUSED = ("key-reused", 422, "The Idempotency-Key was used for another request")
     TOO_MANY_FAILURES = ("too-many-failures", 429, "Too many requests without a valid key")
     HEADERS_TOO_LARGE = ("headers-too-large", 431, "The headers are too large")
@@ -59,6 +61,9 @@ class Fault(BaseModel):
     )
     parameter: str | None = Field(default=None, description="Which parameter of the address.")
     header: str | None = Field(default=None, description="Which header.")
+    position: int | None = Field(
+        default=None, description="The column of a text, from 1, at which it goes wrong."
+    )
     reason: str = Field(description="A stable word for programs.")
     detail: str = Field(description="What is wrong, for people.")
 

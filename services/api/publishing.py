@@ -5,21 +5,19 @@ and ``GET /v1/jobs/{id}`` finds it. The row is what the recorder would write for
 the oldest news of it: whatever the ledger hears later is newer.
 
 **Sending again.** An id names one job: the same job under the same id is accepted and not published
-a second time, another job under it is refused. A request with an ``Idempotency-Key`` is answered
-with what was answered the first time; the row that remembers it is inserted first, so that a second
-request with the key waits for the first one's transaction, and then sees its answer.
+a second time, another job under it is refused. For a request with an ``Idempotency-Key`` see
+`services.api.again`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
@@ -28,33 +26,17 @@ from leveret.claims import register_unique
 from leveret.ledger import State
 from leveret.store import audit_log
 from leveret.store.identity import resolve_times
-from leveret.store.schema import IdempotentRequest, JobRow
+from leveret.store.schema import JobRow
+from services.api.again import Again, answered, remember
 from services.api.catalogue import Prepared
 from services.api.context import Caller
 from services.api.models import Accepted
 from services.api.problem import Fault, Kind, Problem
 
-__all__ = ["Again", "Answer", "accept"]
+__all__ = ["Answer", "accept"]
 
 #: Larger than any body: the size has been checked against the setting by then.
 _CHECKED = 2**31
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Again:
-    """How a request is known again."""
-
-    key: str
-    #: Of the request: another one with the same key is refused.
-    digest: bytes
-
-    @classmethod
-    def of(cls, key: str | None, path: str, document: Any) -> Again | None:
-        """Return it for a request, or None when it brings no key."""
-        if key is None:
-            return None
-        text = json.dumps([path, document], sort_keys=True)
-        return cls(key=key, digest=hashlib.sha256(text.encode()).digest())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +81,7 @@ def accept(
     if len(fresh) < len(wanted):
         answer = _with_those_there(connection, wanted, inserted, times, pointers)
         if again is not None:
-            _remember(connection, caller, again, answer)
+            remember(connection, caller, again, _dump(answer))
     if fresh:
         for job in fresh:
             register_unique(connection, job.job)
@@ -195,55 +177,12 @@ def _with_those_there(
     return answer
 
 
-# ------------------------------------------------------------------------------------ sending again
-
-
 def _answered(
     connection: Connection, caller: Caller, again: Again, answer: Sequence[Accepted]
 ) -> list[Accepted] | None:
     """Remember the answer, or return the one that is remembered."""
-    mine = connection.execute(
-        insert(IdempotentRequest)
-        .values(
-            api_key=caller.key.id,
-            key=again.key,
-            digest=again.digest,
-            status=202,
-            answer=_dump(answer),
-        )
-        .on_conflict_do_nothing()
-        .returning(IdempotentRequest.key)
-    ).first()
-    if mine is not None:
-        return None
-    row = connection.execute(
-        select(IdempotentRequest.digest, IdempotentRequest.answer).where(
-            IdempotentRequest.api_key == caller.key.id, IdempotentRequest.key == again.key
-        )
-    ).one()
-    if row.digest != again.digest:
-        raise Problem(
-            Kind.KEY_REUSED,
-            f"the Idempotency-Key {again.key!r} came with another request before; use a new one",
-            errors=[
-                Fault(
-                    header="Idempotency-Key",
-                    reason="key-reused",
-                    detail="it stands for another request",
-                )
-            ],
-        )
-    return [Accepted.model_validate(job) for job in json.loads(row.answer)]
-
-
-def _remember(
-    connection: Connection, caller: Caller, again: Again, answer: Sequence[Accepted]
-) -> None:
-    connection.execute(
-        update(IdempotentRequest)
-        .where(IdempotentRequest.api_key == caller.key.id, IdempotentRequest.key == again.key)
-        .values(answer=_dump(answer))
-    )
+    before = answered(connection, caller, again, _dump(answer), status=202)
+    return None if before is None else [Accepted.model_validate(job) for job in json.loads(before)]
 
 
 def _dump(answer: Sequence[Accepted]) -> bytes:

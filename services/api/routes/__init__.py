@@ -10,6 +10,8 @@ from services.api.routes import (
     keys,
     queues,
     replays,
+    schedule_slots,
+    schedules,
     workers,
 )
 
@@ -23,6 +25,8 @@ ROUTERS = tuple(
         jobs,
         dead_letters,
         replays,
+        schedule_slots,
+        schedules,
         queues,
         workers,
         actors,

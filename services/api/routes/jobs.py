@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from leveret.ledger import query
 from leveret.store.api_keys import Scope
+from services.api.again import REPLAYED, Again, IdempotencyKey, say_replayed
 from services.api.catalogue import Prepared
 from services.api.context import Caller, Context, Shared, caller_of
-from services.api.models import Accepted, AcceptedBatch, Batch, NewJob, Word
+from services.api.models import Accepted, AcceptedBatch, Batch, NewJob
 from services.api.problem import Fault, Kind, Problem, answers
-from services.api.publishing import Again, Answer, accept
+from services.api.publishing import Answer, accept
 from services.api.route import ScopedRoute, Size, needs
 from services.api.views import Attempt, AttemptList, Job, JobLine, JobPage, JobQuery
 
@@ -29,20 +30,6 @@ MAX_WAIT_SECONDS = 60.0
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=ScopedRoute)
 
 Who = Annotated[Caller, Depends(caller_of)]
-IdempotencyKey = Annotated[
-    Word | None,
-    Header(
-        alias="Idempotency-Key",
-        description="Makes it safe to send the request again: the same key with the same request "
-        "gets the first one's answer, with `Idempotency-Replayed: true`, for at least 24 hours.",
-    ),
-]
-_REPLAYED = {
-    "Idempotency-Replayed": {
-        "description": "`true` when the request had been accepted before.",
-        "schema": {"type": "string"},
-    }
-}
 _LOCATION = {"Location": {"description": "Where the job is.", "schema": {"type": "string"}}}
 _MOST_FAULTS = 100
 
@@ -53,7 +40,7 @@ _MOST_FAULTS = 100
     status_code=202,
     openapi_extra=needs(Scope.PUBLISH, body=Size.JOB),
     responses={
-        202: {"description": "The job is kept.", "headers": _LOCATION | _REPLAYED},
+        202: {"description": "The job is kept.", "headers": _LOCATION | REPLAYED},
         **answers(400, 409, 413, 415, 422),
     },
 )
@@ -75,7 +62,8 @@ async def publish(
     prepared = _prepared(context, caller, request, [wanted], [""])
     again = Again.of(idempotency_key, "/v1/jobs", wanted.model_dump(mode="json"))
     answer = await _accept(context, caller, prepared, again, [""])
-    _say_replayed(response, answer)
+    if answer.replayed:
+        say_replayed(response)
     job = answer.jobs[0]
     response.headers["Location"] = f"/v1/jobs/{quote(job.id, safe='')}"
     return job
@@ -87,7 +75,7 @@ async def publish(
     status_code=202,
     openapi_extra=needs(Scope.PUBLISH, body=Size.BATCH),
     responses={
-        202: {"description": "All jobs are kept.", "headers": _REPLAYED},
+        202: {"description": "All jobs are kept.", "headers": REPLAYED},
         **answers(400, 409, 413, 415, 422),
     },
 )
@@ -109,7 +97,8 @@ async def publish_batch(
     prepared = _prepared(context, caller, request, wanted.jobs, pointers)
     again = Again.of(idempotency_key, "/v1/jobs/batch", wanted.model_dump(mode="json"))
     answer = await _accept(context, caller, prepared, again, pointers)
-    _say_replayed(response, answer)
+    if answer.replayed:
+        say_replayed(response)
     return AcceptedBatch(jobs=answer.jobs)
 
 
@@ -261,8 +250,3 @@ def _trace(request: Request) -> dict[str, str]:
         if value is not None and value.isascii() and value.isprintable() and len(value) <= 512:
             found[name] = value
     return found if "traceparent" in found else {}
-
-
-def _say_replayed(response: Response, answer: Answer) -> None:
-    if answer.replayed:
-        response.headers["Idempotency-Replayed"] = "true"
