@@ -41,7 +41,7 @@ WIDTH = 96
 
 def pages() -> dict[Path, str]:
     """Return every generated file as it should be."""
-    broker = load_actors(["actors"])
+    broker = load_actors(["actors"], queues=names.DEFAULT_QUEUES, housekeeping=True)
     shipped = [d for d in asyncapi.describe(broker) if _is_shipped(broker, d.name)]
     actors = {described.name: described.queue for described in shipped}
     contract = asyncapi.document(shipped, names.DEFAULT_QUEUES)
@@ -58,8 +58,9 @@ def pages() -> dict[Path, str]:
 
 
 def _is_shipped(broker: LeveretBroker, actor: str) -> bool:
-    """Tell whether an actor is of `actors/`; the process may have declared others."""
-    return unwrapped(broker.actors[actor].fn).__module__.startswith("actors.")
+    """Tell whether an actor comes with Leveret; the process may have declared others."""
+    module = unwrapped(broker.actors[actor].fn).__module__
+    return module.startswith(("actors.", "leveret.housekeeping."))
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from leveret.broker import LeveretBroker, get_broker
 from leveret.errors import ConfigurationError
 from leveret.retry import Backoff
 from leveret.schedules.declaration import Schedules, definitions
+from leveret.settings import Settings
 
 __all__ = ["actor", "load_actors"]
 
@@ -77,11 +78,22 @@ def actor(
     return decorate
 
 
-def load_actors(modules: Sequence[str]) -> LeveretBroker:
+def load_actors(
+    modules: Sequence[str], *, queues: Sequence[str] | None = None, housekeeping: bool | None = None
+) -> LeveretBroker:
     """Import modules that declare actors; return the process's broker, which then has them.
 
-    Raises `ConfigurationError` naming the module that cannot be imported.
+    It has those of `leveret.housekeeping`, too: for the queue that they belong to of ``queues``,
+    and with their schedules if ``housekeeping``. What is not given is read from the environment
+    (``LEVERET_QUEUES``, ``LEVERET_HOUSEKEEPING``). Raises `ConfigurationError` naming the module
+    that cannot be imported.
     """
+    from leveret import housekeeping as own  # noqa: PLC0415 - it declares actors by this module
+
+    if queues is None or housekeeping is None:
+        settings = Settings.from_env()
+        queues = settings.queues if queues is None else queues
+        housekeeping = settings.housekeeping if housekeeping is None else housekeeping
     broker = get_broker()
     for module in modules:
         try:
@@ -93,10 +105,11 @@ def load_actors(modules: Sequence[str]) -> LeveretBroker:
                 f"LEVERET_ACTORS names the module {module!r}, which cannot be imported: "
                 f"{type(error).__name__}: {error}"
             ) from error
-    if not broker.actors:
+    if all(map(own.is_housekeeping, broker.actors)):
         raise ConfigurationError(
             f"LEVERET_ACTORS ({','.join(modules)}) declares no actor; name the modules that do"
         )
+    own.declare(queues, schedules=housekeeping, broker=broker)
     return broker
 
 

@@ -6,9 +6,13 @@ up, and those of a dead process stay (its gauges do not).
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = [
+    "CANARY_AGE",
+    "CANARY_SECONDS",
     "DEAD_LETTERS_OPEN",
     "HTTP_DURATION",
     "HTTP_REQUESTS",
@@ -32,6 +36,7 @@ __all__ = [
     "SCHEDULER_LEASE_REMAINING",
     "SCHEDULER_LEASE_RENEWALS",
     "SCHEDULES",
+    "SCHEDULE_GAPS",
     "SCHEDULE_LATENESS",
     "SCHEDULE_MISSED",
     "SCHEDULE_SLOTS",
@@ -39,8 +44,8 @@ __all__ = [
     "WORKER_THREADS",
 ]
 
-#: From a no-op to ten minutes.
-_DURATION_BUCKETS = (
+#: From a no-op to ten minutes. Roll-ups of the ledger have the same ones.
+DURATION_BUCKETS = (
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600,
 )  # fmt: skip
 
@@ -53,13 +58,13 @@ JOB_DURATION = Histogram(
     "leveret_job_duration_seconds",
     "Time from the start of a run to its end.",
     ["actor", "queue"],
-    buckets=_DURATION_BUCKETS,
+    buckets=DURATION_BUCKETS,
 )
 JOB_QUEUE_TIME = Histogram(
     "leveret_job_queue_time_seconds",
     "Time from when a job was published, or due, to the start of its run.",
     ["actor", "queue"],
-    buckets=_DURATION_BUCKETS,
+    buckets=DURATION_BUCKETS,
 )
 JOBS_IN_PROGRESS = Gauge(
     "leveret_jobs_in_progress",
@@ -90,7 +95,7 @@ LEDGER_EVENTS = Counter(
 LEDGER_BATCH_SECONDS = Histogram(
     "leveret_ledger_batch_seconds",
     "Time that the recorder's transactions take.",
-    buckets=_DURATION_BUCKETS,
+    buckets=DURATION_BUCKETS,
 )
 LEDGER_REJECTS = Counter(
     "leveret_ledger_rejects",
@@ -127,7 +132,7 @@ RELAY_BATCH = Histogram(
     "leveret_relay_batch_seconds",
     "Time from reading a batch of an outbox to its commit, confirms included.",
     ["database"],
-    buckets=_DURATION_BUCKETS,
+    buckets=DURATION_BUCKETS,
 )
 HTTP_REQUESTS = Counter(
     "leveret_http_requests",
@@ -180,3 +185,21 @@ SCHEDULES = Gauge(
     ["origin", "state"],
     multiprocess_mode="livemax",
 )
+CANARY_SECONDS = Gauge(
+    "leveret_canary_seconds",
+    "Time that the latest canary took, from when it was due to its success in the ledger.",
+    multiprocess_mode="livemax",
+)
+CANARY_AGE = Gauge(
+    "leveret_canary_age_seconds",
+    "Time since the latest canary that succeeded was due; NaN when there are to be none.",
+    multiprocess_mode="livemax",
+)
+SCHEDULE_GAPS = Gauge(
+    "leveret_schedule_gaps",
+    "Slots that are lost, as the last check of schedules found: passed over, or without their job.",
+    multiprocess_mode="livemax",
+)
+# Only schedulers know these; 0 would be an answer.
+for _unknown in (CANARY_SECONDS, CANARY_AGE, SCHEDULE_GAPS):
+    _unknown.set(math.nan)

@@ -141,6 +141,11 @@ class Settings:
     retention_days: int = _setting(
         _between(1, 36500), 30, "days that ended jobs, their attempts and dead letters are kept"
     )
+    housekeeping: bool = _setting(
+        _truth,
+        default=True,
+        description="whether Leveret's own schedules run, such as retention: true or false",
+    )
     management_url: str | None = _setting(_text, None, "RabbitMQ's management API", secret=True)
     actors: tuple[str, ...] = _setting(
         _words, ("actors",), "modules that declare the actors a worker runs"

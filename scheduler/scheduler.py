@@ -4,6 +4,7 @@
 the main thread           waits for signals, and sees to it that no statement hangs
 `candidate`               has the lease, or waits for it
 `listener`                hears of changed schedules, and of a leader that resigns
+`observer`                looks how the canary fares, for the metrics
 APScheduler's, as leader  waits until something is due
 `executor`, as leader     reads, decides, fires
 ========================  =========================================================================
@@ -37,6 +38,7 @@ from scheduler.clock import DatabaseClock
 from scheduler.leader import Leader
 from scheduler.line import Line
 from scheduler.listener import Listener
+from scheduler.observer import Observer
 
 __all__ = ["LEASE", "Scheduler"]
 
@@ -90,6 +92,7 @@ class Scheduler:
             prepare=self._prepare,
         )
         self._listener = Listener(settings.require_listen_url(), self.candidate)
+        self._observer = Observer(url)
 
     def run(self) -> int:
         """Schedule until SIGTERM; the status is 1 when a thread has failed.
@@ -114,6 +117,7 @@ class Scheduler:
         )
         self.candidate.start()
         self._listener.start()
+        self._observer.start()
         while not self._told and not self.candidate.has_ended:
             self._bell.wait(_WATCH_SECONDS)
             self._watch()
@@ -123,7 +127,9 @@ class Scheduler:
             self.candidate.join(0.05)
             self._watch()
         self._listener.stop()
+        self._observer.stop()
         self._listener.join(1.0)
+        self._observer.join(1.0)
         for line in self._lines:
             line.cut()
         server.stop()

@@ -82,7 +82,9 @@ def load_actors(settings: Settings) -> LeveretBroker:
     """Import the modules of ``LEVERET_ACTORS``, also from the working directory."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    return declaration.load_actors(settings.actors)
+    return declaration.load_actors(
+        settings.actors, queues=settings.queues, housekeeping=settings.housekeeping
+    )
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from leveret.ledger import merge, watch
+from leveret.ledger import late, merge, watch
 from leveret.ledger.batch import Batch
 from leveret.store import partition
 from leveret.store.identity import resolve_times
@@ -146,6 +146,10 @@ class Writer:
             for attempt in job.attempts.values()
         ]
         cursor.execute(merge.MERGE_JOBS)
+        late.mark(
+            cursor,
+            late.buckets_of((job.standing.finished_at for job in jobs.values()), now.timestamp()),
+        )
         if _any(cursor, merge.ANY_CANCELLATION):
             cursor.execute(merge.CLOSE_CANCELLATIONS)
         if attempts:

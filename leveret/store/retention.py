@@ -16,6 +16,10 @@ for. For each day whose jobs are all older than is kept:
 Whatever kills the process: the next round finds what there is, and goes on from there.
 
 **Everything else** is deleted by a condition of each table, in small transactions.
+
+**Who does it**: the schedule ``leveret.retain``, once a day, in a worker (`run_daily`). The row
+``retention`` of ``leases`` says until when nobody else needs to. When that has passed, because no
+scheduler or worker has done it for well over a day, a relay does (`run_if_overdue`).
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -31,7 +35,7 @@ from typing import Any
 
 import structlog
 from psycopg import errors
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -39,7 +43,7 @@ from leveret.store import partition
 from leveret.store.exclusive import alone
 from leveret.store.schema import Attempt, JobRow
 
-__all__ = ["KEEP", "Report", "run", "run_if_due"]
+__all__ = ["KEEP", "SWEPT", "Report", "run", "run_daily", "run_if_overdue", "sweep"]
 
 log = structlog.get_logger("leveret.retention")
 
@@ -49,10 +53,14 @@ KEEP = timedelta(days=30)
 _DETACH_SECONDS = 60.0
 #: … but waiting to finish what was put off keeps new partitions from being made.
 _FINALIZE_SECONDS = 3.0
+#: After the beginning of a round, others leave it to the schedule for so long.
+_PATIENCE = timedelta(hours=30)
 #: Rows in one transaction.
 _BATCH = 1000
 #: How long a round may take before another process believes that it has died.
 _TERM = timedelta(hours=1)
+#: Tables whose rows say themselves when they may be forgotten, and have an index on that.
+SWEPT = ("claims", "unique_jobs", "idempotent_requests", "watches")
 #: The advisory lock under which one process cleans up.
 _LOCK = 0x6C657672  # "levr"
 
@@ -110,15 +118,39 @@ def run(
         )
 
 
-def run_if_due(engine: Engine, *, keep: timedelta = KEEP) -> Report | None:
-    """Do the day's round unless some process has done it; return None then.
+def run_daily(engine: Engine, *, keep: timedelta = KEEP) -> Report:
+    """Do the day's round, and write down that it was done."""
+    return _round(engine, _TAKE, keep) or Report(busy=True)
+
+
+def run_if_overdue(engine: Engine, *, keep: timedelta = KEEP) -> Report | None:
+    """Do a round if nobody has for `_PATIENCE`; return None when that is not so.
 
     Cheap, so that a long-running process may ask every few minutes. When a round fails or its
-    process dies, another is due an hour after it began.
+    process dies, another is due an hour after it began. In a database that is new, time counts
+    from when it is first asked.
     """
-    holder = f"{socket.gethostname()}:{os.getpid()}"
     with engine.begin() as connection:
-        epoch = connection.scalar(_TAKE, {"holder": holder, "term": _TERM})
+        if connection.scalar(_FIRST, {"holder": _holder(), "term": _PATIENCE}) is not None:
+            return None
+    return _round(engine, _TAKE_OVER, keep)
+
+
+def sweep(
+    engine: Engine, *, tables: Collection[str] = SWEPT, now: datetime | None = None
+) -> dict[str, int]:
+    """Delete what says itself when it may be forgotten, by indexes; return how many rows.
+
+    Works beside everything else, also beside a round. ``now`` is for tests.
+    """
+    now = (now or datetime.now(UTC)).astimezone(UTC)
+    return {table: _purge(engine, table, now, now) for table in tables}
+
+
+def _round(engine: Engine, take: TextClause, keep: timedelta) -> Report | None:
+    holder = _holder()
+    with engine.begin() as connection:
+        epoch = connection.scalar(take, {"holder": holder, "term": _TERM})
     if epoch is None:
         return None
     report = run(engine, keep=keep)
@@ -131,19 +163,32 @@ def run_if_due(engine: Engine, *, keep: timedelta = KEEP) -> Report | None:
             deleted={table: count for table, count in report.deleted.items() if count},
         )
         with engine.begin() as connection:
-            connection.execute(_DONE, {"holder": holder, "epoch": epoch})
+            connection.execute(_DONE, {"holder": holder, "epoch": epoch, "patience": _PATIENCE})
     return report
 
 
+def _holder() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+_FIRST = text(
+    "INSERT INTO leases (name, holder, epoch, acquired_at, expires_at)"
+    " VALUES ('retention', :holder, 0, now(), now() + :term)"
+    " ON CONFLICT (name) DO NOTHING RETURNING epoch"
+)
 _TAKE = text(
     "INSERT INTO leases AS l (name, holder, epoch, acquired_at, expires_at)"
     " VALUES ('retention', :holder, 1, now(), now() + :term)"
     " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = l.epoch + 1,"
-    " acquired_at = excluded.acquired_at, expires_at = excluded.expires_at"
-    " WHERE l.expires_at <= now() RETURNING epoch"
+    " acquired_at = excluded.acquired_at,"
+    " expires_at = greatest(l.expires_at, excluded.expires_at) RETURNING epoch"
+)
+_TAKE_OVER = text(
+    "UPDATE leases SET holder = :holder, epoch = epoch + 1, acquired_at = now(),"
+    " expires_at = now() + :term WHERE name = 'retention' AND expires_at <= now() RETURNING epoch"
 )
 _DONE = text(
-    "UPDATE leases SET expires_at = greatest(acquired_at + interval '20 hours', now())"
+    "UPDATE leases SET expires_at = acquired_at + :patience"
     " WHERE name = 'retention' AND holder = :holder AND epoch = :epoch"
 )
 
@@ -327,6 +372,7 @@ _PURGED = {
     "watches": "t.until < :now",
     "ledger_rejects": "t.received_at < :cutoff",
     "schedule_slots": "t.fired_at < :cutoff AND t.outcome <> 'queued'",
+    "job_rollups": "t.bucket < :cutoff",
 }
 #: A dead letter leaves its group's counts in the transaction in which it goes.
 _FORGET_LETTERS = """

@@ -55,7 +55,9 @@ class Context:
             settings.require_database_url(), pool_size=_POOL, application="leveret-api"
         )
         self.catalogue = Catalogue(
-            load_actors(settings.actors),
+            load_actors(
+                settings.actors, queues=settings.queues, housekeeping=settings.housekeeping
+            ),
             settings.queues,
             max_body_bytes=settings.max_body_bytes,
         )

@@ -1,4 +1,6 @@
-"""What a relay does for its own Leveret database beside moving jobs: replays, at their rate.
+"""What a relay does for its own Leveret database beside moving jobs.
+
+Replays, at their rate; and retention, where no schedule has seen to it for too long.
 
 A duty is a function that does one step and returns after how many seconds it wants to be called
 again. It is called from a thread of its own; any number of relays may run the same duty, so a step
@@ -18,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from leveret.deadletters import runner
 from leveret.settings import Settings
-from leveret.store import retention
+from leveret.store import partition, retention
 
 __all__ = ["DUTIES", "Duty", "DutyThread"]
 
@@ -33,14 +35,17 @@ def _replay(engine: Engine, settings: Settings) -> float:
 
 
 def _retain(engine: Engine, settings: Settings) -> float:
-    retention.run_if_due(engine, keep=timedelta(days=settings.retention_days))
+    """Do what the schedule ``leveret.retain`` does, where it has not been done for too long."""
+    with engine.begin() as connection:
+        partition.ensure(connection)
+    retention.run_if_overdue(engine, keep=timedelta(days=settings.retention_days))
     return _RETENTION_SECONDS
 
 
 #: What every relay that has a Leveret database does, by name.
 DUTIES: Mapping[str, Duty] = {"replays": _replay, "retention": _retain}
 
-#: How often it is asked whether the day's round is due; it costs one statement.
+#: How often it is asked whether somebody has to; it costs three statements.
 _RETENTION_SECONDS = 300.0
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 15.0

@@ -37,7 +37,9 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level, settings.log_format)
-        broker = load_actors(settings.actors)
+        broker = load_actors(
+            settings.actors, queues=settings.queues, housekeeping=settings.housekeeping
+        )
         results = None
         if settings.result_store is not None:
             results = ResultStore(settings.result_store)

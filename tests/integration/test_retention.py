@@ -295,8 +295,8 @@ def test_small_things_go_when_they_have_had_their_time(ledger: Engine) -> None:
             )
         for name, at in (("old", old), ("new", new)):
             run(
-                "INSERT INTO idempotent_requests (api_key, key, digest, status, answer, created_at)"
-                f" VALUES ('k', '{name}', '', 202, '', {at})"
+                "INSERT INTO idempotent_requests (api_key, key, digest, status, answer,"
+                f" created_at) VALUES ('k', '{name}', '', 202, '', {at})"
             )
             run(
                 "INSERT INTO claims (actor, key, job_id, state, epoch, expires_at)"
@@ -311,8 +311,12 @@ def test_small_things_go_when_they_have_had_their_time(ledger: Engine) -> None:
                 f" VALUES ({at}, 'q', 'e', '')"
             )
             run(
-                "INSERT INTO schedule_slots (schedule, slot, epoch, fired_at)"
-                f" VALUES ('{name}', {at}, 1, {at})"
+                "INSERT INTO schedule_slots (schedule, slot, epoch, due_at, fired_at)"
+                f" VALUES ('{name}', {at}, 1, {at}, {at})"
+            )
+            run(
+                "INSERT INTO job_rollups VALUES"
+                f" ({at}, '{name}', 'q', 'dead', 1, 0, 0, 0, '{{}}', '{{}}')"
             )
         for key, state, at, runs in (
             ("a", "open", "NULL", 0),
@@ -343,6 +347,7 @@ def test_small_things_go_when_they_have_had_their_time(ledger: Engine) -> None:
         "workers": 1,
         "ledger_rejects": 1,
         "schedule_slots": 1,
+        "job_rollups": 1,
     }
     with ledger.connect() as connection:
         group = connection.execute(
@@ -351,14 +356,92 @@ def test_small_things_go_when_they_have_had_their_time(ledger: Engine) -> None:
     assert tuple(group) == (2, 1, 0, 1, 0)
 
 
-def test_one_process_a_day_does_it(ledger: Engine) -> None:
-    """Of those who ask, one gets the round; the others hear that it is not due."""
-    reports = [retention.run_if_due(ledger) for _ in range(3)]
+def _done_ago(engine: Engine, hours: float) -> None:
+    """Do as if the last round had been so long ago."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE leases SET acquired_at = acquired_at - :ago, expires_at = expires_at - :ago"
+                " WHERE name = 'retention'"
+            ),
+            {"ago": timedelta(hours=hours)},
+        )
+
+
+def test_others_leave_it_to_the_schedule(ledger: Engine) -> None:
+    """Who asks does nothing while a round was begun within thirty hours; then one of them does."""
+    assert not retention.run_daily(ledger).busy
+    assert retention.run_if_overdue(ledger) is None
+    _done_ago(ledger, 29)
+    assert retention.run_if_overdue(ledger) is None
+    _done_ago(ledger, 2)
+    reports = [retention.run_if_overdue(ledger) for _ in range(3)]
     assert reports[0] is not None
     assert reports[1:] == [None, None]
+
+
+def test_a_new_ledger_waits_for_its_schedule(ledger: Engine) -> None:
+    """Where there was no round yet, the time counts from when it was first asked."""
+    assert retention.run_if_overdue(ledger) is None
+    _done_ago(ledger, 29)
+    assert retention.run_if_overdue(ledger) is None
+    _done_ago(ledger, 2)
+    assert retention.run_if_overdue(ledger) is not None
+
+
+def test_the_schedule_does_its_round_whoever_did_one(ledger: Engine) -> None:
+    """A relay that stood in yesterday does not keep it from the round of today."""
+    _done_ago(ledger, 0)
+    assert [retention.run_daily(ledger).busy for _ in range(2)] == [False, False]
+
+
+def test_a_round_that_fails_is_somebody_elses_in_time(
+    ledger: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not count as done: the patience is still that of the last good one."""
+    retention.run_daily(ledger)
+    _done_ago(ledger, 29.5)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(retention, "run", fail)
+        with pytest.raises(RuntimeError):
+            retention.run_daily(ledger)
+    assert retention.run_if_overdue(ledger) is None
+    _done_ago(ledger, 1.1)
+    assert retention.run_if_overdue(ledger) is not None
+
+
+def test_sweeping_deletes_what_says_when_it_may_go(ledger: Engine) -> None:
+    """Claims, unique keys, answers and watches go when their time is over, and not before."""
     with ledger.begin() as connection:
-        connection.execute(text("UPDATE leases SET expires_at = now()"))
-    assert retention.run_if_due(ledger) is not None
+        for name, until in (("old", "- interval '3 days'"), ("new", "+ interval '1 day'")):
+            for statement in (
+                (
+                    "INSERT INTO claims (actor, key, job_id, state, epoch, expires_at)"
+                    f" VALUES ('a', '{name}', 'j', 'done', 1, now() {until})"
+                ),
+                (
+                    "INSERT INTO unique_jobs (actor, key, version, until)"
+                    f" VALUES ('a', '{name}', 1, now() {until})"
+                ),
+                (
+                    "INSERT INTO idempotent_requests"
+                    " (api_key, key, digest, status, answer, created_at)"
+                    f" VALUES ('k', '{name}', '', 202, '', now() {until})"
+                ),
+                (
+                    "INSERT INTO watches (job_id, watcher, until)"
+                    f" VALUES ('j', '{name}', now() {until})"
+                ),
+            ):
+                connection.execute(text(statement))
+    swept = retention.sweep(ledger)
+    assert swept == dict.fromkeys(retention.SWEPT, 1)
+    assert retention.sweep(ledger) == dict.fromkeys(retention.SWEPT, 0)
+    assert [_count(ledger, table) for table in retention.SWEPT] == [1, 1, 1, 1]
 
 
 def test_two_rounds_at_once_are_one(ledger: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from leveret.store.schema.claim import Checkpoint, Claim, UniqueJob
 from leveret.store.schema.dead_letter import DeadLetter, DeadLetterGroup, Replay
 from leveret.store.schema.job import QUEUE, Attempt, JobId, JobRow, Reject
 from leveret.store.schema.outbox import OutboxRow
-from leveret.store.schema.rollup import JobRollup
+from leveret.store.schema.rollup import JobRollup, RollupMark
 from leveret.store.schema.schedule import Lease, Schedule, ScheduleSlot
 from leveret.store.schema.wish import Cancellation, Watch
 from leveret.store.schema.worker import WorkerRow
@@ -40,6 +40,7 @@ __all__ = [
     "OutboxRow",
     "Reject",
     "Replay",
+    "RollupMark",
     "Schedule",
     "ScheduleSlot",
     "UniqueJob",

@@ -118,6 +118,13 @@ class JobRow(Base):
             text("id DESC"),
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
+        # What has ended lately, for roll-ups. BRIN would cost the recorder as much, and the query
+        # ten times as much.
+        Index(
+            "jobs_finished_idx",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
 

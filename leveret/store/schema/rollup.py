@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, PrimaryKeyConstraint
+from sqlalchemy import BigInteger, Identity, PrimaryKeyConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from leveret.store.schema.base import Base
 
-__all__ = ["JobRollup"]
+__all__ = ["JobRollup", "RollupMark"]
 
 
 class JobRollup(Base):
@@ -34,3 +34,12 @@ class JobRollup(Base):
     queue_histogram: Mapped[list[int]]
 
     __table_args__ = (PrimaryKeyConstraint("bucket", "actor", "queue", "state"),)
+
+
+class RollupMark(Base):
+    """Five minutes that are to be counted anew: a job that ended then came late."""
+
+    __tablename__ = "rollup_marks"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    bucket: Mapped[datetime]

@@ -1,4 +1,4 @@
-"""Schedules, their slots, and leases."""
+"""Schedules, their slots, and leases; roll-ups."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ def upgrade() -> None:
         sa.Column("run_histogram", sa.ARRAY(sa.BigInteger()), nullable=False),
         sa.Column("queue_histogram", sa.ARRAY(sa.BigInteger()), nullable=False),
         sa.PrimaryKeyConstraint("bucket", "actor", "queue", "state", name=op.f("job_rollups_pkey")),
+    )
+    op.create_table(
+        "rollup_marks",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("bucket", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("rollup_marks_pkey")),
+    )
+    op.create_index(
+        "jobs_finished_idx",
+        "jobs",
+        ["finished_at"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
     )
     op.create_table(
         "leases",

@@ -1,0 +1,51 @@
+"""Looking every few seconds how the canary fares, in each scheduler, whether it leads or not."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from leveret.housekeeping.exporter import Exporter
+from leveret.store import engine as make_engine
+
+__all__ = ["Observer"]
+
+log = structlog.get_logger("leveret.scheduler")
+
+_EVERY_SECONDS = 5.0
+
+
+class Observer(threading.Thread):
+    """Keeps the metrics of housekeeping, on a connection of its own."""
+
+    def __init__(self, url: str, *, every_seconds: float = _EVERY_SECONDS) -> None:
+        super().__init__(name="observer", daemon=True)
+        self._engine = make_engine(url, pool_size=1, application="leveret-scheduler-observer")
+        self._every_seconds = every_seconds
+        self._stopped = threading.Event()
+        self._exporter = Exporter()
+
+    def run(self) -> None:
+        """Look, wait, look; without a database, the canary's age grows by itself."""
+        away = False
+        while not self._stopped.is_set():
+            try:
+                with self._engine.begin() as connection:
+                    self._exporter.look(connection)
+            except SQLAlchemyError as error:
+                if not away:
+                    reason = " ".join(str(error).split())[:300]
+                    log.warning("scheduler.canary_unseen", reason=reason)
+                away = True
+            else:
+                if away:
+                    log.info("scheduler.canary_seen_again")
+                away = False
+            self._stopped.wait(self._every_seconds)
+        self._engine.dispose()
+
+    def stop(self) -> None:
+        """Tell it to end after its look. Thread-safe."""
+        self._stopped.set()
