@@ -371,6 +371,11 @@ _PURGED = {
     "workers": "t.seen_at < CAST(:now AS timestamptz) - interval '7 days'",
     "watches": "t.until < :now",
     "ledger_rejects": "t.received_at < :cutoff",
+    # Who did what is asked long after the job is gone.
+    "audit_log": (
+        "t.at < least(CAST(:cutoff AS timestamptz),"
+        " CAST(:now AS timestamptz) - interval '366 days')"
+    ),
     "schedule_slots": "t.fired_at < :cutoff AND t.outcome <> 'queued'",
     "job_rollups": "t.bucket < :cutoff",
 }

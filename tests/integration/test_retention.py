@@ -356,6 +356,28 @@ def test_small_things_go_when_they_have_had_their_time(ledger: Engine) -> None:
     assert tuple(group) == (2, 1, 0, 1, 0)
 
 
+def test_the_audit_log_is_kept_for_a_year_or_for_as_long_as_jobs(ledger: Engine) -> None:
+    """Whichever is longer: who did what is asked later than how a job went."""
+    with ledger.begin() as connection:
+        for days in (40, 360, 370, 420):
+            connection.execute(
+                text(
+                    "INSERT INTO audit_log (at, who, action, outcome)"
+                    " VALUES (:at, :who, 'job.cancel', 'done')"
+                ),
+                {"at": NOW - timedelta(days=days), "who": f"{days} days ago"},
+            )
+
+    def left() -> list[str]:
+        with ledger.connect() as connection:
+            return list(connection.scalars(text("SELECT who FROM audit_log ORDER BY at DESC")))
+
+    assert retention.run(ledger, keep=timedelta(days=400), now=NOW).deleted["audit_log"] == 1
+    assert left() == ["40 days ago", "360 days ago", "370 days ago"]
+    assert retention.run(ledger, **ROUND).deleted["audit_log"] == 1
+    assert left() == ["40 days ago", "360 days ago"]
+
+
 def _done_ago(engine: Engine, hours: float) -> None:
     """Do as if the last round had been so long ago."""
     with engine.begin() as connection:
