@@ -25,6 +25,7 @@ from leveret.store import async_engine, partition
 from leveret.store.api_keys import Key
 from services.api.authentication import Authenticator
 from services.api.catalogue import Catalogue
+from services.api.streams import Streams
 
 __all__ = ["Caller", "Context", "Shared", "caller_of"]
 
@@ -68,6 +69,7 @@ class Context:
             else Management(settings.management_url, timeout_seconds=5.0)
         )
         self.watcher = AsyncWatcher(settings.require_listen_url())
+        self.streams = Streams()
         self.control = None if settings.amqp_url is None else ControlSender(settings.amqp_url)
         self._vhost = _vhost_of(settings.amqp_url or "")
         self._management_lock = threading.Lock()

@@ -42,6 +42,7 @@ class Kind(Enum):
     INVALID_SCHEDULE = ("invalid-schedule", 422, "The schedule is not valid")
     KEY_REUSED = ("key-reused", 422, "The Idempotency-Key was used for another request")
     TOO_MANY_FAILURES = ("too-many-failures", 429, "Too many requests without a valid key")
+    TOO_MANY_STREAMS = ("too-many-streams", 429, "The key has too many streams open")
     HEADERS_TOO_LARGE = ("headers-too-large", 431, "The headers are too large")
     INTERNAL = ("internal", 500, "This is a defect")
     UNAVAILABLE = ("unavailable", 503, "It cannot be done at the moment")

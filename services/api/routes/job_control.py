@@ -21,6 +21,7 @@ from services.api.context import Caller, Context, Shared, caller_of
 from services.api.problem import Kind, Problem, answers
 from services.api.route import ScopedRoute, needs
 from services.api.routes.jobs import is_job_id, unknown
+from services.api.streams import EventStream
 from services.api.views import Cancelled, Retried
 
 __all__ = ["router"]
@@ -101,24 +102,22 @@ async def retry_job(job_id: str, context: Shared, caller: Who) -> Retried:
             "description": "Server-sent events: one `state` now and at every change, then `end`.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **answers(404, 422),
+        **answers(404, 422, 429, 503),
     },
 )
-async def follow_job(
-    job_id: str, request: Request, context: Shared, caller: Who
-) -> StreamingResponse:
+async def follow_job(job_id: str, request: Request, context: Shared, caller: Who) -> EventStream:
     """Follow a job until it has ended, as server-sent events.
 
     The data of a `state` is an object with `state`, `run`, `attempt`, `progress` and more. A client
-    that was cut off connects again, and gets the state as it is then.
+    that was cut off connects again, and gets the state as it is then. A key may have 100 streams.
     """
     found = await context.run(query.job, job_id) if is_job_id(job_id) else None
     if found is None:
         raise unknown(job_id)
-    return StreamingResponse(
+    return EventStream(
         _events(context, job_id, request.headers.get("authorization"), caller.address),
-        media_type="text/event-stream",
-        headers={"X-Accel-Buffering": "no"},
+        streams=context.streams,
+        key=caller.key.id,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -13,7 +14,9 @@ from sqlalchemy import func, select, text, update
 from leveret.ledger import watch
 from leveret.message import new_id
 from leveret.store.schema import AuditEntry, JobRow, OutboxRow, WorkerRow
+from services.api.streams import Streams
 from tests.support import letters
+from tests.support.waiting import wait_until
 
 SHIP = {"actor": "order.ship", "arguments": {"order": 1, "to": "Ada"}}
 
@@ -196,6 +199,31 @@ def test_a_job_is_followed_to_its_end(api, client):
                     become(api, job_id, "succeeded")
     assert seen == [("queued", None), ("running", pytest.approx(0.4)), ("succeeded", 0.4)]
     assert event == "end"
+
+
+def test_a_key_has_so_many_streams_and_the_server_in_all(api, client, monkeypatch):
+    """One too many of a key is 429, one too many of all 503; a place is free when one has ended."""
+    monkeypatch.setattr(api.app.state.context, "streams", Streams(per_key=2, in_all=3))
+    streams = api.app.state.context.streams
+    job_id = publish(client)
+    url = f"/v1/jobs/{job_id}/events"
+    with ExitStack() as stack:
+        other = stack.enter_context(api.client("read"))
+        follow = lambda who: stack.enter_context(who.stream("GET", url)).status_code  # noqa: E731
+        assert [follow(client), follow(client), follow(other)] == [200, 200, 200]
+        refused = client.get(url)
+        assert refused.status_code == 429
+        assert refused.json()["type"] == "urn:leveret:problem:too-many-streams"
+        assert refused.headers["retry-after"] == "5"
+        refused = other.get(url)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert refused.headers["content-type"] == "application/problem+json"
+    wait_until(lambda: streams.total == 0, what="the clients that went are noticed")
+    become(api, job_id, "succeeded")
+    assert client.get(url).status_code == 200
+    wait_until(lambda: streams.total == 0, what="the stream that ended is counted no more")
+    assert client.get("/v1/jobs/nosuch/events").status_code == 404
+    assert streams.total == 0
 
 
 # ----------------------------------------------------------------------------- cancelling, retrying
