@@ -47,7 +47,7 @@ from typing import Final, NamedTuple
 
 from leveret.errors import InvalidSchedule
 
-__all__ = ["LAST_YEAR", "Expression", "parse"]
+__all__ = ["LAST_YEAR", "Days", "Expression", "parse"]
 
 #: No time after this year is named: Python's calendar ends soon after it.
 LAST_YEAR: Final = 9998
@@ -102,17 +102,13 @@ _WEEKDAY: Final = _Field("day of week", 0, 6, {name: at for at, name in enumerat
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
-    """A parsed cron expression. Immutable, but for what it remembers; safe in threads."""
+class Days:
+    """What both fields of days say. Immutable, but for what it remembers; safe in threads."""
 
-    seconds: tuple[int, ...]
-    minutes: tuple[int, ...]
-    hours: tuple[int, ...]
-    months: tuple[int, ...]
     #: Days of the month by number.
-    days: frozenset[int]
+    numbers: frozenset[int]
     #: … counted back from the last day, which is 0.
-    days_back: frozenset[int]
+    back: frozenset[int]
     #: … whose nearest Monday to Friday is meant; 0 stands for the last of those in the month.
     nearest: frozenset[int]
     #: Days of the week; Sunday is 0.
@@ -125,6 +121,43 @@ class Expression:
     _known: dict[tuple[int, int], tuple[int, ...]] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    def of(self, length: int, first: int) -> tuple[int, ...]:
+        """Return the days that match in a month of ``length`` days that begins on ``first``.
+
+        ``first`` is a day of the week; Sunday is 0.
+        """
+        known = self._known.get((length, first))
+        if known is None:
+            by_day, by_weekday = self._by_number(length, first), self._by_weekday(length, first)
+            found = by_day | by_weekday if self.either else by_day & by_weekday
+            known = self._known[length, first] = tuple(sorted(found))
+        return known
+
+    def _by_number(self, length: int, first: int) -> set[int]:
+        found = {day for day in self.numbers if day <= length}
+        found |= {length - back for back in self.back if back < length}
+        found |= {_nearest(day or length, length, first) for day in self.nearest if day <= length}
+        return found
+
+    def _by_weekday(self, length: int, first: int) -> set[int]:
+        found = {day for day in range(1, length + 1) if (day - 1 + first) % 7 in self.weekdays}
+        for weekday, nth in self.nth:
+            days = range((weekday - first) % 7 + 1, length + 1, 7)
+            if nth <= len(days):
+                found.add(days[nth - 1] if nth > 0 else days[-1])
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A parsed cron expression, by its fields. Immutable; safe in threads."""
+
+    seconds: tuple[int, ...]
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    months: tuple[int, ...]
+    days: Days
 
     @property
     def every_hour(self) -> bool:
@@ -159,24 +192,12 @@ class Expression:
                     for second in seconds:
                         yield datetime(year, month, day, hour, minute, second)  # noqa: DTZ001
 
-    def days_of(self, length: int, first: int) -> tuple[int, ...]:
-        """Return the days that match in a month of ``length`` days that begins on ``first``.
-
-        ``first`` is a day of the week; Sunday is 0. The month itself is not asked about.
-        """
-        known = self._known.get((length, first))
-        if known is None:
-            by_day, by_weekday = self._by_day(length, first), self._by_weekday(length, first)
-            found = by_day | by_weekday if self.either else by_day & by_weekday
-            known = self._known[length, first] = tuple(sorted(found))
-        return known
-
     def _dates(self, start: datetime) -> Iterator[tuple[int, int, int]]:
         months, day = self.months[bisect_left(self.months, start.month) :], start.day
         for year in range(start.year, LAST_YEAR + 1):
             for month in months:
                 first = date(year, month, 1).isoweekday() % 7
-                days = self.days_of(_length(year, month), first)
+                days = self.days.of(_length(year, month), first)
                 if day > 1 and (month, year) == (start.month, start.year):
                     days = days[bisect_left(days, day) :]
                 for found in days:
@@ -194,20 +215,6 @@ class Expression:
                     seconds = seconds[bisect_left(seconds, start.second) :]
                 for second in seconds:
                     yield start.replace(hour=hour, minute=minute, second=second)
-
-    def _by_day(self, length: int, first: int) -> set[int]:
-        found = {day for day in self.days if day <= length}
-        found |= {length - back for back in self.days_back if back < length}
-        found |= {_nearest(day or length, length, first) for day in self.nearest if day <= length}
-        return found
-
-    def _by_weekday(self, length: int, first: int) -> set[int]:
-        found = {day for day in range(1, length + 1) if (day - 1 + first) % 7 in self.weekdays}
-        for weekday, nth in self.nth:
-            days = range((weekday - first) % 7 + 1, length + 1, 7)
-            if nth <= len(days):
-                found.add(days[nth - 1] if nth > 0 else days[-1])
-        return found
 
 
 def _length(year: int, month: int) -> int:
@@ -256,20 +263,23 @@ def parse(text: str) -> Expression:
             (_SECOND, _MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY), words, strict=True
         )
     )
+    days = _shared_days(
+        frozenset(day.values),
+        frozenset(day.back),
+        frozenset(day.nearest),
+        frozenset(weekday.values),
+        frozenset(weekday.nth),
+        not day.free and not weekday.free,
+    )
     expression = Expression(
-        seconds=tuple(sorted(second.values)),
-        minutes=tuple(sorted(minute.values)),
-        hours=tuple(sorted(hour.values)),
-        months=tuple(sorted(month.values)),
-        days=frozenset(day.values),
-        days_back=frozenset(day.back),
-        nearest=frozenset(day.nearest),
-        weekdays=frozenset(weekday.values),
-        nth=frozenset(weekday.nth),
-        either=not day.free and not weekday.free,
+        seconds=_shared(tuple(sorted(second.values))),
+        minutes=_shared(tuple(sorted(minute.values))),
+        hours=_shared(tuple(sorted(hour.values))),
+        months=_shared(tuple(sorted(month.values))),
+        days=days,
     )
     if not any(
-        expression.days_of(length, first)
+        days.of(length, first)
         for month_ in expression.months
         for length in {_length(2023, month_), _length(2024, month_)}
         for first in range(7)
@@ -280,6 +290,15 @@ def parse(text: str) -> Expression:
             position=words[3][1],
         )
     return expression
+
+
+# Thousands of schedules differ in little: what they have in common is kept once.
+_shared_days = lru_cache(maxsize=1024)(Days)
+
+
+@lru_cache(maxsize=1024)
+def _shared(values: tuple[int, ...]) -> tuple[int, ...]:
+    return values
 
 
 def _macro(text: str, words: list[tuple[str, int]]) -> str:

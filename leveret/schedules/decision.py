@@ -25,7 +25,7 @@ from typing import Final
 from leveret.schedules.definition import Definition
 from leveret.schedules.policy import Missed
 
-__all__ = ["MOST_COUNTED", "MOST_FIRED", "Decision", "Range", "count", "decide", "latest", "passed"]
+__all__ = ["MOST_COUNTED", "MOST_FIRED", "Decision", "Range", "count", "decide", "latest"]
 
 #: More slots than these are too many to be counted.
 MOST_COUNTED: Final = 10_000
@@ -84,18 +84,6 @@ def decide(definition: Definition, *, after: datetime, now: datetime, grace: tim
         until = latest(definition, after, now, before=last)
     skipped = () if until is None else (_range(definition, first, until),)
     return _decision(definition, fire, skipped, last)
-
-
-def passed(definition: Definition, *, after: datetime, now: datetime, reason: str) -> Range | None:
-    """Return the slots later than ``after`` that are ready at ``now`` as one range; None if none.
-
-    So a pause is told of: none of them is fired.
-    """
-    last = latest(definition, after, now)
-    if last is None:
-        return None
-    first = next(definition.slots(after))
-    return Range(first, last, count(definition, first, last), reason)
 
 
 def count(definition: Definition, first: datetime, last: datetime) -> int | None:

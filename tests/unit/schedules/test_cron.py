@@ -20,7 +20,7 @@ def test_five_fields_have_second_zero_and_six_begin_with_seconds():
     assert parse("1 2 3 4 5") == parse("0 1 2 3 4 5")
     six = parse("1 2 3 4 5 6")
     assert (six.seconds, six.minutes, six.hours, six.months) == ((1,), (2,), (3,), (5,))
-    assert (six.days, six.weekdays) == ({4}, {6})
+    assert (six.days.numbers, six.days.weekdays) == ({4}, {6})
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_field_is_a_list_of_values_ranges_and_steps(field, values):
 )
 def test_weekdays_have_names_and_seven_is_sunday(field, values):
     """Alone, at either end of a range, and with steps."""
-    assert parse(f"0 0 * * {field}").weekdays == values
+    assert parse(f"0 0 * * {field}").days.weekdays == values
 
 
 def test_months_have_names():

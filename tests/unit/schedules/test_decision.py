@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leveret.schedules import At, Cron, Every, Missed
-from leveret.schedules.decision import MOST_FIRED, Range, count, decide, latest, passed
+from leveret.schedules.decision import MOST_FIRED, Range, count, decide, latest
 from leveret.schedules.definition import Definition
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -147,9 +147,6 @@ def test_ten_thousand_slots_are_counted_and_more_are_not():
     made = definition(trigger=Every(SECOND))
     for slots, counted in ((1, 1), (10_000, 10_000), (10_001, None)):
         assert count(made, BEGIN, BEGIN + (slots - 1) * SECOND) == counted
-        whole = passed(made, after=BEGIN, now=BEGIN + slots * SECOND, reason="paused")
-        assert whole == Range(BEGIN + SECOND, BEGIN + slots * SECOND, counted, "paused")
-    assert passed(made, after=BEGIN, now=BEGIN, reason="paused") is None
 
 
 # -------------------------------------------------------------------------- against going through

@@ -9,7 +9,7 @@ import os
 import struct
 from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -39,8 +39,13 @@ SOME = [
 ALL = os.environ.get("LEVERET_TEST_SLOTS") == "all"
 
 
+def names():
+    """Return the names of all zones in the distribution of the IANA's data."""
+    return importlib.resources.files("tzdata").joinpath("zones").read_text().split()
+
+
 def file_of(name):
-    """Return the bytes of a zone's compiled file, from the distribution of the IANA's data."""
+    """Return the bytes of a zone's compiled file there."""
     folder = importlib.resources.files("tzdata.zoneinfo")
     return folder.joinpath(*name.split("/")).read_bytes()
 
@@ -68,7 +73,7 @@ def told(data):
 
 
 @pytest.mark.timeout(1800 if ALL else 120)
-@pytest.mark.parametrize("name", sorted(available_timezones()) if ALL else SOME)
+@pytest.mark.parametrize("name", names() if ALL else SOME)
 def test_all_changes_of_a_zone_are_found_to_the_second(name):
     """From 1902 to the end of what the file lists: none left out, none too many."""
     data = file_of(name)
