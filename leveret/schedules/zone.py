@@ -106,7 +106,7 @@ class WallClock:
         for mark, following in zip(marks, [*marks[1:], end], strict=True):
             seen = max(seen, mark + offset)
             offset = self.offset(mark)
-            if mark >= begin:
+            if begin <= mark < end:  # one at the end begins the next year
                 yield Stretch(mark, following, offset, seen)
 
     def _changes(self, begin: datetime, end: datetime) -> Iterator[datetime]:

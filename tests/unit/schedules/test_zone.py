@@ -83,7 +83,7 @@ def test_all_changes_of_a_zone_are_found_to_the_second(name):
     stretches = list(takewhile(lambda s: s.begin <= last, clock.stretches(BEGIN)))
     found = [(b.begin, b.offset) for a, b in pairwise(stretches) if a.offset != b.offset]
     assert found == listed
-    assert all(a.end == b.begin for a, b in pairwise(stretches))
+    assert all(a.begin < a.end == b.begin for a, b in pairwise(stretches))
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -115,6 +115,19 @@ def test_a_new_year_is_no_change_even_where_clocks_have_just_been_put_back():
     assert clock.again(datetime(1999, 12, 31, 23, 15))
     assert not clock.again(datetime(1999, 12, 31, 22, 15))
     assert not clock.again(datetime(2000, 1, 1, 0, 15))
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 3600), (3600, 0)])
+def test_a_change_with_the_new_year_is_one_change(before, after):
+    """It begins the year, and does not end the one before as well."""
+    data = zone_file(946_684_800, before, after)
+    clock = WallClock(ZoneInfo.from_file(io.BytesIO(data), "Made/Up"))
+    one, other, _ = takewhile(
+        lambda s: s.begin < datetime(2002, 1, 1), clock.stretches(datetime(1999, 6, 1))
+    )
+    assert (one.offset, one.end) == (timedelta(seconds=before), datetime(2000, 1, 1))
+    assert (other.offset, other.begin) == (timedelta(seconds=after), datetime(2000, 1, 1))
+    assert other.seen == datetime(2000, 1, 1) + timedelta(seconds=before)
 
 
 def zone_file(moment, before, after):
