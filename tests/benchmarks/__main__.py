@@ -29,6 +29,7 @@ from tests.benchmarks.scenarios.outbox import OutboxStart
 from tests.benchmarks.scenarios.publish import Publish
 from tests.benchmarks.scenarios.recorder import Recording
 from tests.benchmarks.scenarios.retry import Retry
+from tests.benchmarks.scenarios.scheduler import Schedules
 from tests.benchmarks.scenarios.tracked import Tracked
 
 #: A load average above which other work shares the processors that are measured.
@@ -51,6 +52,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             OutboxStart(jobs=20),
             ApiPublish(jobs=20),
             Once(jobs=200),
+            Schedules(schedules=200, busy=20),
         ]
     return [
         Publish(),
@@ -64,6 +66,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         OutboxStart(),
         ApiPublish(),
         Once(),
+        Schedules(),
     ]
 
 

@@ -16,6 +16,7 @@ from tests.benchmarks.contestants import (
     DRAMATIQ_TUNED,
     LEVERET,
     LEVERET_OUTBOX,
+    LEVERET_SCHEDULER,
     LEVERET_TRACKED,
 )
 from tests.benchmarks.figures import Spread, ratio, spread
@@ -69,6 +70,9 @@ def headline(results: Results) -> dict[str, float | None]:
             values(results, "once", LEVERET_TRACKED, "once_per_second"),
             values(results, "once", LEVERET_TRACKED, "plain_per_second"),
         ),
+        "schedules_start_seconds": ours("scheduler", "start_seconds", LEVERET_SCHEDULER),
+        "schedules_late_p99_ms": ours("scheduler", "late_p99_ms", LEVERET_SCHEDULER),
+        "schedules_rss_mb": ours("scheduler", "rss_mb", LEVERET_SCHEDULER),
     }
 
 

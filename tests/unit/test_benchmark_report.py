@@ -25,6 +25,9 @@ PROMISED = [
     "outbox_start_p50_ms",
     "api_publish_p50_ms",
     "once_ratio",
+    "schedules_start_seconds",
+    "schedules_late_p99_ms",
+    "schedules_rss_mb",
 ]
 
 RESULTS = {
@@ -57,6 +60,9 @@ RESULTS = {
     },
     "recorder": {"leveret-tracked": [{"recorder_jobs_per_second": 7.0}]},
     "once": {"leveret-tracked": [{"once_per_second": 2.0, "plain_per_second": 8.0}]},
+    "scheduler": {
+        "leveret-scheduler": [{"start_seconds": 1.5, "late_p99_ms": 80.0, "rss_mb": 90.0}]
+    },
 }
 
 
@@ -79,6 +85,9 @@ def test_each_promised_figure_is_held_against_its_own_base():
         "outbox_start_p50_ms": 6.0,
         "api_publish_p50_ms": 4.0,
         "once_ratio": 0.25,
+        "schedules_start_seconds": 1.5,
+        "schedules_late_p99_ms": 80.0,
+        "schedules_rss_mb": 90.0,
     }
 
 

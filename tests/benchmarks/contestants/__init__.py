@@ -34,6 +34,8 @@ class Ability(enum.Flag):
     """Publishes jobs in the transaction of business data."""
     ONCE = enum.auto()
     """Has the effects of a job once, by a row in PostgreSQL."""
+    SCHEDULES = enum.auto()
+    """Publishes jobs again and again by schedules that are kept in PostgreSQL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Contestant:
 
 _HERE = "tests.benchmarks.contestants"
 #: What needs a database, and has contestants of its own.
-_STORED = Ability.TRACKED | Ability.OUTBOX | Ability.ONCE
+_STORED = Ability.TRACKED | Ability.OUTBOX | Ability.ONCE | Ability.SCHEDULES
 
 LEVERET = "leveret"
 DRAMATIQ = "dramatiq"
@@ -80,6 +82,7 @@ DRAMATIQ_TUNED = "dramatiq-tuned"
 LEVERET_TRACKED = "leveret-tracked"
 DRAMATIQ_TRACKED = "dramatiq-tracked"
 LEVERET_OUTBOX = "leveret-outbox"
+LEVERET_SCHEDULER = "leveret-scheduler"
 
 CONTESTANTS = (
     Contestant(
@@ -153,6 +156,21 @@ CONTESTANTS = (
         },
         most_rounds=None,
         note="leveret with one relay: jobs written into a database's outbox",
+    ),
+    Contestant(
+        name=LEVERET_SCHEDULER,
+        module=f"{_HERE}.leveret",
+        queue="leveret.default",
+        abilities=Ability.SCHEDULES,
+        prepare_database=((f"{_HERE}.leveret", "migrate"),),
+        beside=(("scheduler",),),
+        environment={
+            "LEVERET_AMQP_URL": "{amqp_url}",
+            "LEVERET_DATABASE_URL": "{database_url}",
+            "LEVERET_ACTORS": f"{_HERE}.leveret",
+        },
+        most_rounds=None,
+        note="one scheduler and its database; the relay's work comes after it",
     ),
     Contestant(
         name=DRAMATIQ_TRACKED,
