@@ -65,6 +65,7 @@ class SchedulerProcess:
                     **kept,
                     "LEVERET_DATABASE_URL": url,
                     "LEVERET_ACTORS": "tests.support.tickjobs",
+                    "LEVERET_HOUSEKEEPING": "false",
                     "LEVERET_SCHEDULER_LEASE": f"{term:g}",
                     "LEVERET_HTTP_PORT": str(self.port),
                     "LEVERET_LOG_FORMAT": "json",

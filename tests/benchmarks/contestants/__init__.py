@@ -168,6 +168,7 @@ CONTESTANTS = (
             "LEVERET_AMQP_URL": "{amqp_url}",
             "LEVERET_DATABASE_URL": "{database_url}",
             "LEVERET_ACTORS": f"{_HERE}.leveret",
+            "LEVERET_HOUSEKEEPING": "false",
         },
         most_rounds=None,
         note="one scheduler and its database; the relay's work comes after it",
