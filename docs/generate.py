@@ -233,7 +233,7 @@ def http() -> str:
             rows.setdefault(operation["tags"][0], []).append(row)
     for tag, found in rows.items():
         parts.append(f"\n## {tag.capitalize()}\n\n{table(('call', 'scope', 'what'), found)}")
-    for name in ("NewJob", "NewReplay", "Which", "NewKey"):
+    for name in ("NewJob", "NewReplay", "Which", "NewSchedule", "Options", "Backfill", "NewKey"):
         schema = document["components"]["schemas"][name]
         required = schema.get("required", ())
         fields_ = [
@@ -246,7 +246,8 @@ def http() -> str:
     parts.append(
         "\n## Errors\n\nProblem documents (RFC 9457), `application/problem+json`: `type`, `title`, "
         "`status`, `detail`, `request_id`, and\n`errors`, each with a `pointer` into the body, a "
-        "`parameter` or a `header`, a stable `reason`, and `detail`.\n\n"
+        "`parameter` or a `header`, a stable `reason`, and `detail`; of a text such as a cron\n"
+        "expression also the `position`, the column at which it goes wrong.\n\n"
         + table(("type", "status", "title"), kinds)
     )
     return "".join(parts)

@@ -51,6 +51,22 @@ def test_the_calls_of_the_page_do_what_it_says(ledger_database):
         assert problem["errors"][0]["pointer"] == "/arguments/subject"
 
 
+def test_the_page_makes_a_schedule_and_looks_ahead(ledger_database):
+    """Its next fires, a preview over the change of the clocks, and what a backfill would do."""
+    with Api(ledger_database, actors=("actors.email",)) as api:
+        variables = {"LEVERET_API": api.url, "LEVERET_KEY": api.key("operate")}
+        made = json.loads(run(API["schedule"], **variables))
+        assert made["state"] == "active"
+        assert len(made["next"]) == 5
+        entries = json.loads(run(API["preview"], **variables))["entries"]
+        assert [entry["mark"] for entry in entries] == [None, "moved", None]
+        shown = json.loads(run(API["backfill"], **variables))
+        assert len(shown["slots"]) == 5
+        assert shown["dry_run"]
+        with api.client("operate") as client:
+            assert client.delete(f"/v1/schedules/{made['name']}").status_code == 200
+
+
 def test_a_fastapi_service_publishes(fresh_vhost, tmp_path, monkeypatch):
     """The program of the page, asked as its clients would; the same order is the same job."""
     (tmp_path / "shop.py").write_text(FASTAPI["shop.py"])

@@ -350,3 +350,27 @@ def test_a_schedule_in_the_far_future_is_shown(client, new):
     made = client.post("/v1/schedules", json=new(at=at.isoformat())).json()
     assert [fire["at"] for fire in made["next"]] == [made["at"]]
     assert datetime.fromisoformat(made["at"]) == at
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("post", "/v1/schedules"),
+        ("patch", "/v1/schedules/{name}"),
+        ("post", "/v1/schedules/preview"),
+        ("post", "/v1/schedules/{name}/backfill"),
+    ],
+)
+def test_the_document_has_examples_that_are_taken(api, client, new, method, path):
+    """Whoever copies one gets an answer; only the actor is one that is here."""
+    place = client.post("/v1/schedules", json=new()).headers["Location"]
+    operation = api.app.openapi()["paths"][path][method]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    model = api.app.openapi()["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    for example in model["examples"]:
+        ours = new() if "name" in example else {}
+        here = {key: value for key, value in ours.items() if key in {"name", "actor", "arguments"}}
+        url = path.replace("/v1/schedules/{name}", place)
+        answer = client.request(method.upper(), url, json=example | here)
+        # Of a backfill in a year to come: it is understood, and refused for that.
+        assert answer.status_code in {200, 201, 409}, answer.text
