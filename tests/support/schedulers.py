@@ -69,7 +69,6 @@ class SchedulerProcess:
                     "LEVERET_SCHEDULER_LEASE": f"{term:g}",
                     "LEVERET_HTTP_PORT": str(self.port),
                     "LEVERET_LOG_FORMAT": "json",
-                    "LEVERET_HOUSEKEEPING": "false",
                     **variables,
                 },
                 stdin=subprocess.DEVNULL,
