@@ -47,7 +47,7 @@ from typing import Final, NamedTuple
 
 from leveret.errors import InvalidSchedule
 
-__all__ = ["LAST_YEAR", "Days", "Expression", "parse"]
+__all__ = ["LAST_YEAR", "MACROS", "Days", "Expression", "parse"]
 
 #: No time after this year is named: Python's calendar ends soon after it.
 LAST_YEAR: Final = 9998
@@ -55,6 +55,7 @@ LAST_YEAR: Final = 9998
 #: Longer expressions are refused. One that lists every second, minute, hour … has 700 characters.
 _LONGEST: Final = 1000
 
+#: Names of expressions, and the expressions.
 MACROS: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",

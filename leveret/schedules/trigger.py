@@ -117,7 +117,6 @@ class Cron:
         skipped: Skipped | None = None,
         doubled: Doubled | None = None,
     ) -> None:
-        expression = " ".join(expression.split()) if expression.isprintable() else expression
         parsed = cron.parse(expression)
         steady = parsed.every_hour
         if skipped is None:
@@ -125,7 +124,7 @@ class Cron:
         if doubled is None:
             doubled = Doubled.BOTH if steady else Doubled.FIRST
         values = {
-            "expression": expression,
+            "expression": " ".join(expression.split()),
             "zone": tz,
             "skipped": _policy(Skipped, "skipped", skipped),
             "doubled": _policy(Doubled, "doubled", doubled),

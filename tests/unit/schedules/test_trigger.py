@@ -541,7 +541,9 @@ def test_a_trigger_is_read_as_it_was_stored(trigger):
 
 def test_what_people_write_is_read():
     """Decimal seconds, local dates, and space of any width."""
-    assert Cron(" 0  9 * * * ").expression == "0 9 * * *"
+    assert Cron(" 0  9\t* * * ").expression == "0 9 * * *"
+    with pytest.raises(InvalidSchedule, match="column 5: hour: 25"):
+        Cron(" 0  25 * * *")
     assert trigger_of("interval", "1.500") == Every(timedelta(seconds=1.5))
     assert trigger_of("date", "2026-07-01T09:00", "Europe/Lisbon").moment == utc("2026-07-01T08:00")
     assert trigger_of("date", "2026-07-01T09:00Z", "Europe/Lisbon").moment == utc(
