@@ -9,7 +9,7 @@ Two years, ten zones. Expressions that name more than some thousand times are co
 changes of the zones' clocks and on some other days; with LEVERET_TEST_SLOTS=all, everywhere (that
 takes an hour, half of it for the one that names every second).
 
-Where croniter (6.2) differs, it is left out here, and tabled by hand in ``test_cron.py``:
+Where croniter (7.0) differs, it is left out here, and tabled by hand in ``test_cron.py``:
 
 - ``L5`` is its ``5L``; it has no ``LW``, ``L-2``, ``FRIL``, nor ``L`` beside others in that field.
 - ``31W`` falls on the last Monday to Friday of a shorter month; here there is none.
