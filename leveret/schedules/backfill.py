@@ -5,6 +5,11 @@ those that were fired, or wait for an earlier job. ``backfill`` fires them, as m
 or none; who wants to show how far it is fires the plan in parts (``fire``). No scheduler is needed
 for it, and none is disturbed: a slot has one row, whoever is first.
 
+**Slots that nobody has decided on**, because no scheduler leads, can be fired, too. As far as they
+are the next ones, the schedule's ``last_slot`` moves on behind them, as if a scheduler had fired
+them: so the first slot that a scheduler has to decide on never has a row. For that the schedule's
+row is locked, before the rows of slots are, as a scheduler does it.
+
 **Skipped slots.** One row stands for slots in a row that were skipped. Where one of them is fired
 now, that row counts one less, and where its first one is, it begins with the next.
 """
@@ -21,10 +26,11 @@ from sqlalchemy.engine import Connection
 
 from leveret.errors import BackfillRefused, UnknownSchedule
 from leveret.schedules.definition import Definition, job_id
+from leveret.schedules.row import StoredSchedule
 from leveret.schedules.run import Fired, columns, publish
 from leveret.schedules.store import get
-from leveret.schedules.write import database_time, record
-from leveret.store.schema import ScheduleSlot
+from leveret.schedules.write import database_time, next_due, notify, record
+from leveret.store.schema import Schedule, ScheduleSlot
 
 __all__ = ["LIMIT", "MOST", "Plan", "backfill", "fire", "plan"]
 
@@ -155,6 +161,7 @@ def fire(
     if not slots:
         return []
     _lock(connection, definition.name)
+    undecided = _undecided(connection, definition.name, max(slots))
     _free(connection, definition, slots)
     rows = [
         columns(definition, slot, cause="backfill", by=by, due=definition.due(slot))
@@ -167,6 +174,8 @@ def fire(
     )
     fired = [slot for slot in slots if slot in made]
     publish(connection, definition, fired)
+    if undecided is not None:
+        _move_on(connection, undecided)
     if fired:
         record(
             connection,
@@ -191,6 +200,37 @@ def _lock(connection: Connection, name: str) -> None:
         text("SELECT pg_advisory_xact_lock(hashtextextended('leveret:backfill:' || :name, 0))"),
         {"name": name},
     )
+
+
+def _undecided(connection: Connection, name: str, last: datetime) -> StoredSchedule | None:
+    """Return the schedule, and lock it, if ``last`` is a slot that was not decided on."""
+    found = get(connection, name)
+    if found is None or last <= (found.last_slot or found.since):
+        return None
+    return get(connection, name, lock=True)
+
+
+def _move_on(connection: Connection, found: StoredSchedule) -> None:
+    """Put ``last_slot`` behind the next slots that have been fired."""
+    after = last = found.last_slot or found.since
+    taken = set(
+        connection.scalars(
+            select(ScheduleSlot.slot).where(
+                ScheduleSlot.schedule == found.name, ScheduleSlot.slot > after
+            )
+        )
+    )
+    for slot in found.definition.slots(after):
+        if slot not in taken:
+            break
+        last = slot
+    if last > after:
+        connection.execute(
+            update(Schedule)
+            .where(Schedule.name == found.name)
+            .values(last_slot=last, next_due_at=next_due(found.definition, last))
+        )
+        notify(connection, [found.name])
 
 
 def _taken(connection: Connection, name: str, start: datetime, end: datetime) -> set[datetime]:

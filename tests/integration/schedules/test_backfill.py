@@ -6,15 +6,16 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from leveret.errors import BackfillRefused, UnknownSchedule
 from leveret.message import job_time
 from leveret.schedules import backfill, store
+from leveret.schedules.decision import decide
 from leveret.schedules.definition import Definition, job_id
 from leveret.schedules.run import run
 from leveret.schedules.trigger import Every
-from leveret.store.schema import AuditEntry, OutboxRow, ScheduleSlot
+from leveret.store.schema import AuditEntry, OutboxRow, Schedule, ScheduleSlot
 
 HOUR = timedelta(hours=1)
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -272,3 +273,34 @@ def test_backfills_at_once_fire_each_slot_once(database_engine, name):
     assert sorted(one.slot for one in fired) == hours(*range(100))
     with database_engine.connect() as connection:
         assert len(jobs_of(connection, name)) == 100
+
+
+def test_the_first_slot_that_a_scheduler_decides_on_has_no_row(database_engine, name):
+    """What it has not reached yet is fired in its place, and it goes on behind that."""
+    with database_engine.begin() as connection:
+        connection.execute(update(Schedule).where(Schedule.name == name).values(since=MIDNIGHT))
+
+        def fill(first: int, last: int) -> tuple[object, object]:
+            backfill.backfill(
+                connection,
+                name,
+                start=MIDNIGHT + first * HOUR,
+                end=MIDNIGHT + last * HOUR,
+                by="test",
+            )
+            found = store.get(connection, name)
+            return found.last_slot, found.version
+
+        assert fill(-3, -1) == (None, 1)
+        assert fill(3, 4) == (None, 1)
+        assert fill(1, 1) == (MIDNIGHT + HOUR, 1)
+        assert fill(2, 2) == (MIDNIGHT + 4 * HOUR, 1)
+        found = store.get(connection, name)
+        plan = decide(
+            found.definition,
+            after=found.last_slot,
+            now=MIDNIGHT + 9.5 * HOUR,
+            grace=timedelta(seconds=30),
+        )
+    assert found.next_due_at == MIDNIGHT + 5 * HOUR
+    assert [run.first for run in plan.skipped] == [MIDNIGHT + 5 * HOUR]
