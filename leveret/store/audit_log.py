@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from leveret.store.schema import AuditEntry
 
-__all__ = ["Entry", "entries", "entry", "operator", "record"]
+__all__ = ["Entry", "entries", "entry", "operator", "record", "record_many"]
 
 _LONGEST = 500
 
@@ -60,6 +60,28 @@ def record(
             who=who, action=action, target=target, outcome=outcome, detail=detail, address=address
         )
     )
+
+
+def record_many(
+    connection: Connection,
+    *,
+    who: str,
+    action: str,
+    targets: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write an entry for each of ``targets``, with its detail, as `record` does, at once."""
+    rows = [
+        {
+            "who": _clean(who),
+            "action": _clean(action),
+            "target": _clean(target),
+            "outcome": "done",
+            "detail": dict(detail),
+        }
+        for target, detail in targets.items()
+    ]
+    if rows:
+        connection.execute(insert(AuditEntry), rows)
 
 
 def entry(
