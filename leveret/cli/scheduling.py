@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -110,9 +110,16 @@ _OTHERS = (
     "overlap",
     "description",
 )
-#: Gives a command all these options, or those that say when; it gets a `Given` first.
-describing = taking(_fields)
-timing = taking(_fields, without=_OTHERS)
+
+
+def describing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all these options; it gets a `Given` first."""
+    return taking(_fields)(command)
+
+
+def timing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command those of these options that say when; it gets a `Given` first."""
+    return taking(_fields, without=_OTHERS)(command)
 
 
 def _document(text: str) -> Any:

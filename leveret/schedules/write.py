@@ -109,9 +109,13 @@ def insert_rows(
         .mappings()
         .all()
     )
-    for row in rows:
-        detail = {"origin": origin, **told(row)}
-        record(connection, row["name"], "create", by, detail, address=address)
+    audit_log.record_many(
+        connection,
+        who=by,
+        action="schedule.create",
+        targets={row["name"]: {"origin": origin, **told(row)} for row in rows},
+        address=address,
+    )
     notify(connection, [row["name"] for row in rows])
     return rows
 

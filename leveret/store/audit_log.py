@@ -68,6 +68,7 @@ def record_many(
     who: str,
     action: str,
     targets: Mapping[str, Mapping[str, Any]],
+    address: str | None = None,
 ) -> None:
     """Write an entry for each of ``targets``, with its detail, as `record` does, at once."""
     rows = [
@@ -77,6 +78,7 @@ def record_many(
             "target": _clean(target),
             "outcome": "done",
             "detail": dict(detail),
+            "address": None if address is None else _clean(address),
         }
         for target, detail in targets.items()
     ]

@@ -64,7 +64,12 @@ def test_what_is_declared_becomes_rows(shell):
     assert "would be" in said
     assert said.endswith("the schedules are what is declared\n")
     listed = json.loads(shell("leveret schedules list --json"))["items"]
-    assert {one["name"]: (one["origin"], one["overlap"], len(one["next"])) for one in listed} == {
+    found = {
+        one["name"]: (one["origin"], one["overlap"], len(one["next"]))
+        for one in listed
+        if not one["name"].startswith("leveret.")
+    }
+    assert found == {
         "report.build": ("code", "allow", 5),
         "inbox.fetch": ("code", "skip", 5),
         "inbox.archive": ("code", "allow", 5),

@@ -101,8 +101,8 @@ def test_a_name_is_taken_once(database_engine, hourly):
         ({"name": "no blanks"}, "name", "no spaces"),
         ({"actor": "no actor"}, "actor", "dotted words"),
         ({"queue": "any"}, "queue", "other than 'any'"),
-        ({"trigger": At(datetime(2020, 1, 1, tzinfo=UTC))}, "expression", "never fire"),
-        ({"end": datetime(2020, 1, 1, tzinfo=UTC)}, "expression", "never fire"),
+        ({"trigger": At(datetime(2020, 1, 1, tzinfo=UTC))}, "at", "never fire"),
+        ({"end": datetime(2020, 1, 1, tzinfo=UTC)}, "every", "never fire"),
         (
             {
                 "start": datetime(2026, 1, 2, tzinfo=UTC),
