@@ -221,7 +221,9 @@ def test_every_slot_has_one_job_whatever_happens_to_schedulers(timetable, schedu
         created = now_at(timetable)
         calm = wait_until(
             lambda: (
-                query(timetable, "SELECT min(last_slot) > %s FROM schedules", created)[0][0]
+                query(
+                    timetable, "SELECT min(coalesce(last_slot, since)) > %s FROM schedules", created
+                )[0][0]
                 and lateness_between(timetable, created, now_at(timetable))
             ),
             timeout=60,
@@ -243,7 +245,10 @@ def test_every_slot_has_one_job_whatever_happens_to_schedulers(timetable, schedu
         now = now_at(timetable)
         wait_until(
             lambda: (
-                query(timetable, "SELECT min(last_slot) > %s FROM schedules", now)[0][0] is True
+                query(timetable, "SELECT min(coalesce(last_slot, since)) > %s FROM schedules", now)[
+                    0
+                ][0]
+                is True
             ),
             timeout=60,
             what="every schedule goes on",
@@ -290,7 +295,12 @@ def test_a_scheduler_killed_at_a_point_is_replaced(point, timetable, schedulers,
     assert dying.process.wait(30) == -signal.SIGKILL
     now = now_at(timetable)
     wait_until(
-        lambda: query(timetable, "SELECT min(last_slot) > %s FROM schedules", now)[0][0] is True,
+        lambda: (
+            query(timetable, "SELECT min(coalesce(last_slot, since)) > %s FROM schedules", now)[0][
+                0
+            ]
+            is True
+        ),
         timeout=60,
     )
     expect_exactly_one_job_a_slot(timetable, definitions)
@@ -313,15 +323,15 @@ def test_what_a_stopped_leader_sends_too_late_is_refused(fenced, timetable, sche
     assert query(timetable, "SELECT count(*) FROM schedule_slots") == [(0,)]
     stopped.signal(signal.SIGCONT)
     if fenced:
-        wait_until(lambda: stopped.events("scheduler.fire_refused") == 1, timeout=30)
-        wait_until(lambda: stopped.events("scheduler.standing_by") == 1, timeout=30)
+        wait_until(lambda: stopped.events("scheduler.fire_refused") == 1, timeout=60)
+        wait_until(lambda: stopped.events("scheduler.standing_by") == 1, timeout=60)
         assert query(timetable, "SELECT count(*) FROM schedule_slots") == [(0,)]
         assert query(timetable, "SELECT count(*) FROM leveret_outbox") == [(0,)]
         assert stopped.get("/livez")[0] == 200
     else:
         wait_until(
             lambda: query(timetable, "SELECT count(*) > 0 FROM leveret_outbox")[0][0],
-            timeout=30,
+            timeout=60,
             what="an old epoch has published",
         )
 
