@@ -306,7 +306,10 @@ class FiringExecutor(BaseExecutor):  # type: ignore[misc]
 
     def _send(self, plans: Sequence[Plan]) -> None:
         """Fire some plans; those that the database cannot take are found and left out."""
-        if not self._leadership.holds() or self._stopping.is_set():
+        if not self._leadership.holds():
+            self._load_again = True  # the term may be renewed: what was under way is due still
+            return
+        if self._stopping.is_set():
             return
         try:
             fired = self.fire(plans)

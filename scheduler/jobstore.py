@@ -62,10 +62,14 @@ class ScheduleStore(BaseJobStore):  # type: ignore[misc]
 
     def merge(self, due: Mapping[str, datetime]) -> None:
         """Learn what a sweep has found; what is under way is left to whom has it."""
+        # Unless it was handed out by a clock that has been set back since.
+        latest = self._clock.now() + _UNDER_WAY
         with self._lock:
             for name, moment in due.items():
                 entry = self._entries.get(name)
-                if entry is None or (moment < entry.due and not entry.under_way):
+                if entry is not None and entry.under_way and entry.due <= latest:
+                    continue
+                if entry is None or moment < entry.due:
                     self._put(name, moment)
         self._tell()
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from apscheduler.schedulers.base import STATE_STOPPED, BaseScheduler
 
 from leveret.store.lease import Lease
@@ -21,6 +22,8 @@ from scheduler.leadership import Leadership
 from scheduler.line import Line
 
 __all__ = ["Leader"]
+
+log = structlog.get_logger("leveret.scheduler")
 
 
 class Leader:
@@ -83,5 +86,9 @@ class _Waker(BaseScheduler):  # type: ignore[misc]
 
     def _wait(self) -> None:
         while self.state != STATE_STOPPED:
-            seconds = self._process_jobs()
+            try:
+                seconds = self._process_jobs()
+            except Exception:  # a leader that wakes no more would keep others from leading
+                log.exception("scheduler.waking_failed")
+                seconds = None
             self._bell.wait(LONGEST_SECONDS if seconds is None else seconds)

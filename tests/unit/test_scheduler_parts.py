@@ -238,6 +238,14 @@ def test_a_sweep_brings_what_is_new_or_earlier_and_nothing_that_is_under_way(sto
     assert due(store, NOW + SECOND) == ["c"]
 
 
+def test_what_was_handed_out_by_a_clock_that_was_ahead_is_found_again(store):
+    """Nobody has told what became of it, and by the clock as it is that would take an hour."""
+    store.replace({"a": NOW})
+    assert due(store, NOW + timedelta(hours=1)) == ["a"]
+    store.merge({"a": NOW})
+    assert due(store, NOW) == ["a"]
+
+
 def test_no_wait_is_longer_than_a_second(store, clock, rung):
     """And what becomes due before its end, ends it."""
     assert store.get_next_run_time() == NOW + SECOND
