@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from leveret import outbox
 from leveret.schedules import store
 from leveret.schedules.definition import Definition, job_id
-from leveret.schedules.job import job_of
+from leveret.schedules.run import publish
 from leveret.store.identity import find_times
 
 __all__ = ["fire", "publish_again"]
@@ -51,12 +50,11 @@ def fire(connection: Connection, schedule: str, slot: datetime, *, by: str) -> b
         return False
     if connection.execute(_DECIDED, values).first() is not None:
         return False
-    job = job_of(known.definition, slot)
     due_at = known.definition.due(slot)
-    row = values | {"job_id": job.id, "by": by, "due_at": due_at}
+    row = values | {"job_id": job_id(schedule, slot), "by": by, "due_at": due_at}
     if not connection.execute(_FIRE, row).rowcount:
         return False
-    outbox.enqueue_many(connection, [job])
+    publish(connection, known.definition, [slot])
     return True
 
 
@@ -77,7 +75,7 @@ def publish_again(connection: Connection, schedule: str, slot: datetime) -> bool
     known = store.get(connection, schedule)
     if known is None:
         return False
-    outbox.enqueue_many(connection, [job_of(known.definition, slot)])
+    publish(connection, known.definition, [slot])
     return True
 
 

@@ -13,6 +13,8 @@ decided on by then are recorded as skipped, and why: they neither vanish nor com
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
@@ -20,7 +22,7 @@ from leveret.errors import ScheduleDeclared, ScheduleExists
 from leveret.message import MAX_BODY_BYTES
 from leveret.schedules.check import check
 from leveret.schedules.definition import Definition
-from leveret.schedules.row import StoredSchedule, stored
+from leveret.schedules.row import Row, StoredSchedule, stored
 from leveret.schedules.write import (
     CHANNEL,
     SCHEDULES,
@@ -48,6 +50,7 @@ __all__ = [
     "pause",
     "remove",
     "resume",
+    "rows",
 ]
 
 
@@ -74,7 +77,24 @@ def listing(
     after: str | None = None,
     limit: int = 500,
 ) -> list[StoredSchedule]:
-    """Return schedules by their names, those behind the name ``after``, at most ``limit``."""
+    """Return schedules by their names, those behind the name ``after``, at most ``limit``.
+
+    Raises `InvalidSchedule` when one of the rows cannot be read.
+    """
+    found = rows(connection, actor=actor, origin=origin, paused=paused, after=after, limit=limit)
+    return [stored(row) for row in found]
+
+
+def rows(
+    connection: Connection,
+    *,
+    actor: str | None = None,
+    origin: str | None = None,
+    paused: bool | None = None,
+    after: str | None = None,
+    limit: int = 500,
+) -> Sequence[Row]:
+    """Return the same as `listing`, not read yet: for who goes on behind one that cannot be."""
     wanted = select(SCHEDULES).order_by(Schedule.name).limit(limit)
     if actor is not None:
         wanted = wanted.where(Schedule.actor == actor)
@@ -86,7 +106,7 @@ def listing(
         )
     if after is not None:
         wanted = wanted.where(Schedule.name > after)
-    return [stored(row) for row in connection.execute(wanted).mappings()]
+    return connection.execute(wanted).mappings().all()
 
 
 # ----------------------------------------------------------------------------------------- changing

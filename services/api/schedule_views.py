@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
 from typing import Any, Self
@@ -9,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from leveret.errors import InvalidSchedule
 from leveret.ledger import State
 from leveret.schedules import form
 from leveret.schedules.backfill import Plan
@@ -17,7 +19,7 @@ from leveret.schedules.history import Cause, Outcome
 from leveret.schedules.history import Slot as HistorySlot
 from leveret.schedules.preview import Entry, Mark
 from leveret.schedules.preview import Preview as PreviewOf
-from leveret.schedules.row import StoredSchedule
+from leveret.schedules.row import Row, StoredSchedule, stored
 from leveret.schedules.run import Fired
 
 __all__ = [
@@ -117,11 +119,37 @@ class Schedule(BaseModel):
         )
 
 
+class Unreadable(_Shown):
+    """A schedule whose slots cannot be told."""
+
+    schedule: str
+    detail: str
+
+
 class SchedulePage(BaseModel):
     """A page of schedules, by name."""
 
     schedules: list[Schedule]
+    unreadable: list[Unreadable] = Field(
+        description="Those of the page whose rows this release cannot read."
+    )
     next: str | None = Field(description="What `after` is for the next page; null at the end.")
+
+    @classmethod
+    def of(cls, found: Sequence[Row], limit: int, now: datetime) -> Self:
+        """Show at most ``limit`` schedules as they are at a time; there is more behind these."""
+        schedules, unreadable = [], []
+        for row in found[:limit]:
+            try:
+                schedules.append(Schedule.of(stored(row), now))
+            except InvalidSchedule as error:
+                unreadable.append(Unreadable(schedule=row["name"], detail=str(error)))
+        more = len(found) > limit
+        return cls(
+            schedules=schedules,
+            unreadable=unreadable,
+            next=found[limit - 1]["name"] if more else None,
+        )
 
 
 class FiredSlot(_Shown):
@@ -255,13 +283,6 @@ class WithoutJob(_Shown):
     slot: datetime
     job_id: str
     fired_at: datetime
-
-
-class Unreadable(_Shown):
-    """A schedule whose slots cannot be told."""
-
-    schedule: str
-    detail: str
 
 
 class GapReport(_Shown):

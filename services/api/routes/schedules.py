@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from leveret.errors import ScheduleDeclared, UnknownSchedule
 from leveret.schedules import store
-from leveret.schedules.row import StoredSchedule
+from leveret.schedules.row import Row, StoredSchedule
 from leveret.store.api_keys import Scope
 from services.api import scheduling
 from services.api.again import REPLAYED, Again, IdempotencyKey, answered, remember, say_replayed
@@ -56,8 +57,8 @@ async def list_schedules(
 ) -> SchedulePage:
     """List the schedules by name, each with its next five fires in its zone and in UTC."""
 
-    def read(connection: Connection) -> tuple[list[StoredSchedule], datetime]:
-        found = store.listing(
+    def read(connection: Connection) -> tuple[Sequence[Row], datetime]:
+        found = store.rows(
             connection,
             actor=wanted.actor,
             origin=wanted.origin,
@@ -68,11 +69,7 @@ async def list_schedules(
         return found, store.database_time(connection)
 
     found, now = await context.run(read)
-    shown = found[: wanted.limit]
-    return SchedulePage(
-        schedules=await run_in_threadpool(lambda: [Schedule.of(known, now) for known in shown]),
-        next=shown[-1].name if len(found) > wanted.limit else None,
-    )
+    return await run_in_threadpool(SchedulePage.of, found, wanted.limit, now)
 
 
 @router.post(

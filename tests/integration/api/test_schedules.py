@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
 _numbers = itertools.count()
+SHIP = {"order": 1, "to": "Lisbon"}
 
 
 @pytest.fixture
@@ -374,3 +375,27 @@ def test_the_document_has_examples_that_are_taken(api, client, new, method, path
         answer = client.request(method.upper(), url, json=example | here)
         # Of a backfill in a year to come: it is understood, and refused for that.
         assert answer.status_code in {200, 201, 409}, answer.text
+
+
+def test_a_row_that_cannot_be_read_spoils_no_list(api, client, new):
+    """It is named, with the reason, and the others are shown."""
+    names = sorted(
+        client.post("/v1/schedules", json=new(actor="order.ship", arguments=SHIP)).json()["name"]
+        for _ in range(3)
+    )
+    with api.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE schedules SET timezone = 'Mars/Base' WHERE name = :name"),
+            {"name": names[1]},
+        )
+    page = client.get("/v1/schedules", params={"actor": "order.ship", "limit": 2}).json()
+    assert [schedule["name"] for schedule in page["schedules"]] == [names[0]]
+    (odd,) = page["unreadable"]
+    assert odd["schedule"] == names[1]
+    assert "Mars/Base" in odd["detail"]
+    params = {"actor": "order.ship", "after": page["next"]}
+    rest = client.get("/v1/schedules", params=params).json()
+    assert [schedule["name"] for schedule in rest["schedules"]] == [names[2]]
+    assert rest["next"] is None
+    with api.engine.begin() as connection:
+        connection.execute(text("DELETE FROM schedules WHERE name = ANY(:names)"), {"names": names})
