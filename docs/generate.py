@@ -26,7 +26,10 @@ from leveret import asyncapi, metrics, names, wheel
 from leveret.broker import LeveretBroker, unwrapped
 from leveret.cli.app import app
 from leveret.declaration import load_actors
+from leveret.housekeeping.actors import QUEUE, SHIPPED
 from leveret.message import HEADERS, PREFIX
+from leveret.schedules import Every
+from leveret.schedules.trigger import Trigger
 from leveret.settings import Settings
 from leveret.topology import ROLES, Topology, build
 from services.api import create_app
@@ -49,6 +52,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "asyncapi.json": json.dumps(contract, indent=2) + "\n",
         REFERENCE / "cli.md": cli(),
+        REFERENCE / "housekeeping.md": housekeeping(),
         REFERENCE / "http.md": http(),
         REFERENCE / "metrics.md": metric_page(),
         REFERENCE / "settings.md": settings(),
@@ -150,7 +154,8 @@ def settings() -> str:
         "force, secrets masked.\n\n"
         + table(("variable", "default", "meaning"), rows)
         + "\nThe actors in the box have settings of their own: "
-        "[actors.md](actors.md#settings).\n"
+        "[actors.md](actors.md#settings).\nWhat runs by `LEVERET_HOUSEKEEPING`: "
+        "[housekeeping.md](housekeeping.md).\n"
     )
 
 
@@ -251,6 +256,60 @@ def http() -> str:
         + table(("type", "status", "title"), kinds)
     )
     return "".join(parts)
+
+
+# ------------------------------------------------------------------------------------- housekeeping
+
+
+def housekeeping() -> str:
+    """Tabulate what Leveret does for itself, and when."""
+    rows = [
+        (
+            _code(shipped.name),
+            _when(shipped.trigger),
+            _span(shipped.jitter) if shipped.jitter else "",
+            shipped.missed.value,
+            shipped.description,
+        )
+        for shipped in SHIPPED
+    ]
+    return (
+        "# Housekeeping\n\n"
+        + NOTE.format(source="leveret/housekeeping/actors.py")
+        + "What Leveret has to do again and again for itself are jobs like any other, on schedules "
+        "that come with it.\nA scheduler fires them, and workers run them that have "
+        "`LEVERET_DATABASE_URL` (the canary needs none); they\nbelong to the queue "
+        f"`{QUEUE}`, or to the first of `LEVERET_QUEUES` if there is none of that name.\n\n"
+        + table(("actor and schedule", "when (UTC)", "jitter", "missed", "what"), rows)
+        + _HOUSEKEEPING
+    )
+
+
+_HOUSEKEEPING = """
+A slot is skipped while the job of the one before has not ended. Look at them and stop them with
+`leveret schedules list`, `pause` and `resume`; `leveret schedules run leveret.retain` does the
+day's round now. `LEVERET_HOUSEKEEPING=false` in the schedulers takes all five off. Then, or when
+no scheduler runs, a relay does the round of retention once nobody has begun one for 30 hours; and
+recorders, the API and relays all make the partitions of the days to come.
+
+**The canary.** `leveret.beat` does nothing. What counts is the time from when its slot was due to
+its success in the ledger, by the database's clock: the whole way of a job, through scheduler,
+outbox, relay, broker, worker and recorder. Each scheduler, leading or not, shows it as
+`leveret_canary_seconds`, and as `leveret_canary_age_seconds` for how long none has come back. The
+alerts on them, and on all else that can be wrong with a scheduler, are in
+`compose/prometheus/rules/scheduler.yaml`; [the runbook](../runbooks/scheduler.md) says what to do.
+
+**Roll-ups.** `leveret.rollup` counts jobs by when they ended, in buckets of five minutes, by actor,
+queue and final state: how many, how many retries, and histograms of how long they ran and waited.
+What the ledger hears of late is counted as soon as it does.
+`leveret.housekeeping.rollup.read(connection, start, end, step)` reads them, with quantiles.
+"""
+
+
+def _when(trigger: Trigger) -> str:
+    if isinstance(trigger, Every):
+        return f"every {_span(trigger.interval)}"
+    return _code(trigger.expression)
 
 
 # ----------------------------------------------------------------------------------------- topology

@@ -1,0 +1,72 @@
+"""Prometheus' own checker of rules, from this machine or out of Debian's package."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.pages import ROOT
+
+_PACKAGE = "prometheus"
+
+
+@functools.cache
+def promtool() -> Path:
+    """Return the program; skip the test, saying why, where it cannot be had.
+
+    It is looked for on the PATH, then in build/promtool, where it is unpacked from the package
+    without installing that, for which nobody has to be root.
+    """
+    found = shutil.which("promtool")
+    if found is not None:
+        return Path(found)
+    kept = ROOT / "build" / "promtool" / "promtool"
+    if not kept.exists():
+        missing = [name for name in ("apt-get", "dpkg-deb", "tar") if shutil.which(name) is None]
+        if missing:
+            pytest.skip(f"promtool is not installed, and {missing[0]} is not there to unpack it")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            unpacked = _unpack(Path(folder))
+            unpacked.replace(kept)  # another process may be at it, too
+    return kept
+
+
+def _unpack(folder: Path) -> Path:
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    private = [
+        *("-o", f"Dir::State::Lists={folder / 'lists'}"),
+        *("-o", f"Dir::Cache={folder / 'cache'}"),
+    ]
+    quiet = ["apt-get", "-qq", "-o", "Acquire::Retries=2"]
+    if os.geteuid() == 0:
+        quiet += ["-o", "APT::Sandbox::User=root"]
+    # The lists of a fresh machine are empty, and only root may fill them.
+    said = _run([*quiet, "download", _PACKAGE], folder)
+    if said is not None:
+        said = _run([*quiet, *private, "update"], folder) or _run(
+            [*quiet, *private, "download", _PACKAGE], folder
+        )
+    packages = list(folder.glob(f"{_PACKAGE}_*.deb"))
+    if said is not None or not packages:
+        pytest.skip(f"promtool is not installed, and Debian's package cannot be had: {said}")
+    stream = folder / "package.tar"
+    with stream.open("wb") as output:
+        subprocess.run(["dpkg-deb", "--fsys-tarfile", packages[0]], stdout=output, check=True)
+    subprocess.run(["tar", "-xf", stream, "-C", folder, "./usr/bin/promtool"], check=True)
+    return folder / "usr" / "bin" / "promtool"
+
+
+def _run(argv: list[str], folder: Path) -> str | None:
+    """Run a command; return what it said if it failed."""
+    done = subprocess.run(
+        argv, cwd=folder, capture_output=True, text=True, check=False, timeout=100
+    )
+    return None if not done.returncode else (done.stderr.strip()[-300:] or "it failed")

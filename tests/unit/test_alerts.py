@@ -1,0 +1,104 @@
+"""The alerts: each fires when it should and only then, and leads to a page that says what to do."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections import defaultdict
+
+import pytest
+import typer.main
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from leveret import metrics
+from leveret.cli.app import app
+from tests.support.pages import ROOT
+from tests.support.promtool import promtool
+
+RULES = sorted((ROOT / "compose" / "prometheus" / "rules").glob("*.yaml"))
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+#: The cases of the rules of a file are in the file of its name here.
+CASES = ROOT / "tests" / "unit" / "alerts"
+
+
+def _alerts(path):
+    return [rule for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
+
+
+ALERTS = [pytest.param(rule, id=rule["alert"]) for path in RULES for rule in _alerts(path)]
+
+
+def _samples():
+    """Return the names of all samples that processes show."""
+    found = {"leveret_worker_restarts_total"}
+    for name in metrics.__all__:
+        collector = getattr(metrics, name)
+        assert isinstance(collector, MetricWrapperBase)
+        for family in collector.describe():
+            suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+            found |= {family.name + suffix for suffix in suffixes.get(family.type, ("",))}
+    return found
+
+
+@pytest.mark.timeout(240)  # promtool may have to be fetched first
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
+def test_rules_hold_in_their_cases(path):
+    """Prometheus itself reads the rules, and evaluates them on the series of each case."""
+    for command in (["check", "rules", path], ["test", "rules", CASES / path.name]):
+        done = subprocess.run(
+            [promtool(), *command], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
+def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_not(path):
+    """An alert that always fires, or never, is worse than none."""
+    seen = defaultdict(set)
+    for case in yaml.safe_load((CASES / path.name).read_text())["tests"]:
+        for one in case["alert_rule_test"]:
+            seen[one["alertname"]].add(bool(one["exp_alerts"]))
+    assert seen == {rule["alert"]: {True, False} for rule in _alerts(path)}
+
+
+@pytest.mark.parametrize("rule", ALERTS)
+def test_rules_name_metrics_that_there_are(rule):
+    """A metric that is renamed would silence its alert."""
+    named = set(re.findall(r"leveret_[a-z_]+", rule["expr"]))
+    assert named
+    assert named <= _samples()
+
+
+@pytest.mark.parametrize("rule", ALERTS)
+def test_each_alert_says_what_is_wrong_and_where_to_read_on(rule):
+    """A summary, a description, how bad it is, and a section of a runbook with its name."""
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    notes = rule["annotations"]
+    assert notes["summary"].endswith(".")
+    assert len(notes["description"]) > len(notes["summary"])
+    page, _, anchor = notes["runbook_url"].partition("#")
+    assert anchor == rule["alert"].lower()
+    section = (
+        (ROOT / page).read_text().partition(f"\n## {rule['alert']}\n")[2].partition("\n## ")[0]
+    )
+    for part in ("**Means.**", "**Look.**", "**Mend.**"):
+        assert part in section, f"{page} does not say {part} of {rule['alert']}"
+
+
+@pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
+def test_runbooks_give_commands_that_there_are(page):
+    """At night nobody wants to find out that a command has another name by now."""
+    fences = re.findall(r"^ *```bash\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for fence in fences for line in fence.splitlines() if line.strip()]
+    assert lines
+    for line in lines:
+        program, *words = shlex.split(line, comments=True)
+        assert program == "leveret", line
+        command = typer.main.get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert not hasattr(command, "commands"), line
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
