@@ -22,6 +22,7 @@ from werkzeug import Response
 
 import actors
 from leveret import Publisher
+from tests.support.processes import bare_environment
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def publisher(fresh_vhost, mailbox, tmp_path) -> Iterator[Publisher]:
         "LEVERET_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "LEVERET_WEBHOOK_ALLOW_PRIVATE": "1",
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    kept = bare_environment()
     command = [sys.executable, "-m", "services.worker", "--queues", "default,bulk,scheduled"]
     with (tmp_path / "worker.log").open("wb") as log:
         worker = subprocess.Popen(

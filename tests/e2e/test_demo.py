@@ -5,7 +5,6 @@ One test, because there can be only one demonstration of a checkout at a time.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 from PIL import Image
 
 from compose.native import processes
+from tests.support.processes import bare_environment
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def start(days: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "compose.demo", "--days", str(days), "--timeout", "150"],
         cwd=ROOT,
-        env={name: v for name, v in os.environ.items() if not name.startswith("LEVERET_")},
+        env=bare_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -18,6 +18,7 @@ from leveret import names
 from tests.support import clients
 from tests.support.observed import Observed, observing_worker
 from tests.support.pages import blocks
+from tests.support.processes import bare_environment
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run(clients_vhost, tmp_path):
 
     def run_program(name: str, command: list[str], extra: Mapping[str, str] | None = None) -> str:
         (tmp_path / name).write_text(PAGE[name])
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("LEVERET_")}
+        kept = bare_environment()
         done = subprocess.run(
             command,
             cwd=tmp_path,

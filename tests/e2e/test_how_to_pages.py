@@ -14,6 +14,7 @@ import pytest
 from leveret import Publisher
 from tests.support.observed import Observed, observing_worker
 from tests.support.pages import ROOT, blocks
+from tests.support.processes import bare_environment
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ README = blocks("README.md")
 
 def environment(**variables: str) -> dict[str, str]:
     """Return an environment with no variable of Leveret's but these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    kept = bare_environment()
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     return {**kept, "PATH": path, **variables}
 

@@ -15,6 +15,7 @@ import httpx
 from tests.support.apis import Api
 from tests.support.observed import observing_worker
 from tests.support.pages import blocks
+from tests.support.processes import bare_environment
 
 API = blocks("docs/how-to/use-the-http-api.md")
 FASTAPI = blocks("docs/how-to/publish-from-fastapi.md")
@@ -22,7 +23,7 @@ FASTAPI = blocks("docs/how-to/publish-from-fastapi.md")
 
 def run(text: str, **variables: str) -> str:
     """Run a block of shell and return what it prints."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    kept = bare_environment()
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     done = subprocess.run(
         ["sh", "-euc", text],

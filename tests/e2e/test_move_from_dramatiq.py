@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pages import ROOT, blocks
+from tests.support.processes import bare_environment
 from tests.support.waiting import wait_until
 
 PAGE = blocks("docs/how-to/move-from-dramatiq.md")
@@ -29,7 +30,7 @@ def shop(tmp_path) -> Path:
 
 def environment(shop: Path, **variables: str) -> dict[str, str]:
     """Return an environment with no variable of Leveret's but these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    kept = bare_environment()
     return {
         **kept,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",

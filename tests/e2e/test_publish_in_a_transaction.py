@@ -15,6 +15,7 @@ from leveret.outbox.row import OPTIONS
 from leveret.wheel import HORIZON
 from tests.support.observed import observing_worker
 from tests.support.pages import ROOT, blocks
+from tests.support.processes import bare_environment
 from tests.support.relays import RelayProcess
 from tests.support.waiting import wait_until
 
@@ -24,7 +25,7 @@ BLOCKS = blocks(PAGE)
 
 def run(command, folder, url):
     """Run a program to its end, as a service that knows only its database."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    kept = bare_environment()
     path = [str(Path(sys.executable).parent), str(find_binaries()), kept.get("PATH", "")]
     done = subprocess.run(
         command,

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.pages import ROOT, blocks
 from tests.support.pools import WorkerPool
+from tests.support.processes import bare_environment
 from tests.support.recorders import Ledger, RecorderProcess
 from tests.support.relays import RelayProcess
 
@@ -49,7 +50,7 @@ def folder(shared_broker, ledger_database, tmp_path) -> Iterator[tuple[Path, dic
             "LEVERET_RESULT_STORE": f"file://{tmp_path}/kept",
         },
     )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    kept = bare_environment()
     try:
         recorder.wait_ready()
         pool.wait_ready()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.processes import bare_environment
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def package(tmp_path) -> Path:
 
 def environment(package: Path, **variables: str) -> dict[str, str]:
     """Return an environment without Leveret's variables but those given."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    kept = bare_environment()
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     return {
         **kept,

@@ -47,12 +47,12 @@ def test_a_job_is_published_once_when_the_api_dies_before_its_answer(ledger_data
     killers = (ACTORS, "tests.support.apikill")
     variables = {FOLDER: str(tmp_path)}
     with ApiProcess(ledger_database, tmp_path, actors=killers, variables=variables) as dying:
-        dying.wait_up()
+        dying.wait_ready("/livez")
         with pytest.raises(httpx.TransportError):
             httpx.post(f"{dying.url}/v1/jobs", json=JOB, headers=headers, timeout=60)
         assert dying.process.wait(30) == -signal.SIGKILL
     with ApiProcess(ledger_database, tmp_path) as fresh:
-        fresh.wait_up()
+        fresh.wait_ready("/livez")
         answer = httpx.post(f"{fresh.url}/v1/jobs", json=JOB, headers=headers, timeout=60)
         assert answer.status_code == 202, answer.text
         assert answer.headers["Idempotency-Replayed"] == "true"
@@ -115,7 +115,7 @@ def test_who_follows_a_job_is_let_go_when_the_api_stops(ledger_database, tmp_pat
     token = make_key(ledger_database)
     headers = {"Authorization": f"Bearer {token}"}
     with ApiProcess(ledger_database, tmp_path) as api:
-        api.wait_up()
+        api.wait_ready("/livez")
         job_id = httpx.post(f"{api.url}/v1/jobs", json=JOB, headers=headers, timeout=60).json()[
             "id"
         ]

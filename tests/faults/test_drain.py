@@ -20,7 +20,7 @@ def test_a_drain_lets_running_jobs_end_and_gives_the_others_back_at_once(
     wait_until(lambda: len(journal.running()) == 4, timeout=20, what="all threads are busy")
     waiting = publisher.publish_many(("probe.run", {"n": n}) for n in range(26))
     wait_until(lambda: books.left_in(QUEUE) == 0, what="all are prefetched")
-    workers.terminate()
+    workers.drain()
     wait_until(lambda: books.left_in(QUEUE) == 26, what="what was not started is back")
     assert len(journal.running()) == 4
     assert workers.process.poll() is None
@@ -45,7 +45,7 @@ def test_a_job_that_outlasts_the_grace_goes_back_to_its_queue(pool, publisher, b
     workers = pool(threads=2, grace=0.5)
     held = publisher.publish_many(("probe.hold", {"n": n}) for n in range(2))
     wait_until(lambda: len(journal.running()) == 2, timeout=20, what="all threads are busy")
-    workers.terminate()
+    workers.drain()
     workers.process.wait(20)
     assert workers.processes() == []
     wait_until(lambda: books.left_in(QUEUE) == 2, what="both are back")

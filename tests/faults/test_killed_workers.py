@@ -76,7 +76,7 @@ def test_children_notice_that_their_launcher_is_dead(pool, publisher, books, jou
     held = publish(publisher, "probe.hold", 4)
     wait_until(lambda: len(journal.running()) == 4, timeout=20, what="all threads are busy")
     waiting = publish(publisher, "probe.run", 20)
-    workers.kill_launcher()
+    workers.kill()
     journal.open_gate("gate")
     wait_until(lambda: not workers.processes(), timeout=20, what="no process is left")
     pool(threads=2)

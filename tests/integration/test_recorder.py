@@ -21,7 +21,8 @@ from leveret.amqp import IOThread
 from leveret.message import new_id
 from services.recorder.intake import Intake
 from services.recorder.recorder import Recorder
-from tests.support.recorders import ROOT, Ledger, RecorderProcess, migrated
+from tests.support.processes import ROOT
+from tests.support.recorders import Ledger, RecorderProcess, migrated
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

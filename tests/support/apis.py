@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +13,7 @@ from leveret.settings import Settings
 from leveret.store import api_keys, engine
 from services.api import create_app
 from services.api.server import Server
+from tests.support.processes import OurProcess
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-ROOT = Path(__file__).parents[2]
 ACTORS = "tests.support.apijobs"
 #: Where `tests.support.apikill` notes that it has killed.
 FOLDER = "FAULTS_FOLDER"
@@ -71,7 +68,7 @@ class Api:
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, **options)
 
 
-class ApiProcess:
+class ApiProcess(OurProcess):
     """``python -m services.api`` of one test."""
 
     def __init__(
@@ -82,51 +79,10 @@ class ApiProcess:
         actors: Sequence[str] = (ACTORS,),
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        self.port = ports.choose()
-        self.url = f"http://{ports.HOST}:{self.port}"
-        self._log = folder / f"api-{self.port}.log"
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("LEVERET_")}
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.api"],
-                cwd=ROOT,
-                env={
-                    **kept,
-                    "LEVERET_DATABASE_URL": database,
-                    "LEVERET_ACTORS": ",".join(actors),
-                    "LEVERET_HTTP_HOST": ports.HOST,
-                    "LEVERET_HTTP_PORT": str(self.port),
-                    "LEVERET_LOG_FORMAT": "json",
-                    **(variables or {}),
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(10)
-
-    @property
-    def log(self) -> str:
-        """What it has said."""
-        return self._log.read_text(errors="replace")
-
-    def wait_up(self, path: str = "/livez", timeout: float = 60.0) -> Self:
-        """Return when a page answers 200."""
-
-        def up() -> bool:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the API has ended with {self.process.returncode}:\n{self.log}")
-            try:
-                return httpx.get(self.url + path, timeout=10).status_code == httpx.codes.OK
-            except httpx.TransportError:
-                return False
-
-        wait_until(up, timeout=timeout, every=0.1, what=f"the API answers {path}")
-        return self
+        settings = {
+            "LEVERET_DATABASE_URL": database,
+            "LEVERET_ACTORS": ",".join(actors),
+            "LEVERET_HTTP_HOST": ports.HOST,
+            **(variables or {}),
+        }
+        super().__init__("API", ("-m", "services.api"), settings, folder=folder)

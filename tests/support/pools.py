@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client.parser import text_string_to_metric_families
-
-from compose.native import ports
 from tests.support.faultjobs import FOLDER, Journal
+from tests.support.processes import OurProcess
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ROOT = Path(__file__).parents[2]
 
-
-class WorkerPool:
+class WorkerPool(OurProcess):
     """``python -m services.worker`` of one test, in a process group of its own."""
 
     def __init__(
@@ -41,43 +34,18 @@ class WorkerPool:
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.journal = Journal(folder)
-        self.port = ports.choose()
-        self._log = folder / f"worker-{self.port}.log"
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")
+        argv = (
+            *("-m", "services.worker", "--queues", queues),
+            *("--threads", str(threads), "--processes", str(processes)),
+            *("--prefetch", str(prefetch), "--grace", str(grace)),
+        )
+        settings = {
+            **environment,
+            **(variables or {}),
+            "LEVERET_ACTORS": ",".join(actors),
+            FOLDER: str(folder),
         }
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "services.worker", "--queues", queues),
-                    *("--threads", str(threads), "--processes", str(processes)),
-                    *("--prefetch", str(prefetch), "--grace", str(grace)),
-                    *("--http-port", str(self.port)),
-                ],
-                cwd=ROOT,
-                env={
-                    **kept,
-                    **environment,
-                    **(variables or {}),
-                    "LEVERET_ACTORS": ",".join(actors),
-                    "LEVERET_LOG_FORMAT": "json",
-                    FOLDER: str(folder),
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def log(self) -> str:
-        """What the pool's processes have said."""
-        return self._log.read_text(errors="replace")
-
-    def wait_ready(self, timeout: float = 30.0) -> WorkerPool:
-        """Return when every queue is consumed by every process."""
-        wait_until(self.is_ready, timeout=timeout, what="the pool is ready")
-        return self
+        super().__init__("pool", argv, settings, folder=folder, group=True)
 
     # ------------------------------------------------------------------------------- its processes
 
@@ -114,45 +82,13 @@ class WorkerPool:
         self.process.wait(10)
         wait_until(lambda: not self._group(), what="the pool's processes are gone")
 
-    def kill_launcher(self) -> None:
-        """Kill the launcher alone (SIGKILL)."""
-        self.process.kill()
-        self.process.wait(10)
-
-    def terminate(self) -> None:
-        """Ask the launcher to drain (SIGTERM)."""
-        self.process.terminate()
+    def drain(self) -> None:
+        """Ask the launcher to drain (SIGTERM); returns at once."""
+        self.signal(signal.SIGTERM)
 
     # ---------------------------------------------------------------------------------- its health
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Return the status and the text of a page; status 0 when nobody answers."""
-        client = http.client.HTTPConnection(ports.HOST, self.port, timeout=5)
-        try:
-            client.request("GET", path)
-            response = client.getresponse()
-            return response.status, response.read().decode()
-        except (OSError, http.client.HTTPException):
-            return 0, ""
-        finally:
-            client.close()
-
-    def is_ready(self) -> bool:
-        """Ask `/readyz`."""
-        if self.process.poll() is not None:
-            raise RuntimeError(f"the pool has ended with {self.process.returncode}:\n{self.log}")
-        return self.get("/readyz")[0] == http.HTTPStatus.OK
 
     def faults(self) -> list[str]:
         """Ask `/livez` for what is wrong."""
         status, text = self.get("/livez")
         return json.loads(text)["faults"] if status else ["nobody answers"]
-
-    def metric(self, sample: str, **labels: str) -> float:
-        """Add up the samples of a metric that have these labels."""
-        return sum(
-            found.value
-            for family in text_string_to_metric_families(self.get("/metrics")[1])
-            for found in family.samples
-            if found.name == sample and labels.items() <= found.labels.items()
-        )

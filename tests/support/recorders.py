@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
-import os
-import signal
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import dict_row
 from psycopg.types.datetime import TimestamptzLoader
 
-from compose.native import ports
 from leveret import store
 from leveret.store import migrate
+from tests.support.processes import OurProcess
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from psycopg.abc import Buffer
-
-ROOT = Path(__file__).parents[2]
 
 
 def migrated(url: str) -> str:
@@ -39,7 +31,7 @@ def migrated(url: str) -> str:
     return url
 
 
-class RecorderProcess:
+class RecorderProcess(OurProcess):
     """``python -m services.recorder`` of one test."""
 
     def __init__(
@@ -51,74 +43,8 @@ class RecorderProcess:
         module: Sequence[str] = ("-m", "services.recorder"),
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        self.port = ports.choose()
-        self._log = folder / f"recorder-{self.port}.log"
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")
-        }
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *module],
-                cwd=ROOT,
-                env={
-                    **kept,
-                    **environment,
-                    "LEVERET_DATABASE_URL": database_url,
-                    "LEVERET_HTTP_PORT": str(self.port),
-                    "LEVERET_LOG_FORMAT": "json",
-                    **(variables or {}),
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def log(self) -> str:
-        """What the process has said."""
-        return self._log.read_text(errors="replace")
-
-    def wait_ready(self, timeout: float = 30.0) -> RecorderProcess:
-        """Return when it consumes every queue and has its database."""
-        wait_until(self.is_ready, timeout=timeout, what="the recorder is ready")
-        return self
-
-    def is_ready(self) -> bool:
-        """Ask `/readyz`."""
-        if self.process.poll() is not None:
-            raise RuntimeError(f"it has ended with {self.process.returncode}:\n{self.log}")
-        return self.get("/readyz")[0] == http.HTTPStatus.OK
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Return the status and the text of a page; status 0 when nobody answers."""
-        client = http.client.HTTPConnection(ports.HOST, self.port, timeout=5)
-        try:
-            client.request("GET", path)
-            response = client.getresponse()
-            return response.status, response.read().decode()
-        except (OSError, http.client.HTTPException):
-            return 0, ""
-        finally:
-            client.close()
-
-    def metric(self, sample: str, **labels: str) -> float:
-        """Add up the samples of a metric that have these labels."""
-        return sum(
-            found.value
-            for family in text_string_to_metric_families(self.get("/metrics")[1])
-            for found in family.samples
-            if found.name == sample and labels.items() <= found.labels.items()
-        )
-
-    def kill(self) -> None:
-        """Kill it (SIGKILL), and return when it is gone."""
-        self.process.kill()
-        self.process.wait(10)
-
-    def terminate(self, timeout: float = 20.0) -> int:
-        """Ask it to end (SIGTERM); return its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout)
+        settings = {**environment, "LEVERET_DATABASE_URL": database_url, **(variables or {})}
+        super().__init__("recorder", module, settings, folder=folder)
 
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)

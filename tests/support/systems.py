@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
+import http
 import json
 import os
 import signal
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compose.native import ports
+from tests.support.processes import ROOT, ask, bare_environment
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from compose.native.postgres import PostgresServer
     from tests.support.brokers import PrivateBroker
-
-ROOT = Path(__file__).parents[2]
 
 #: What runs, with its role and the options of its command.
 PROCESSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -53,11 +52,8 @@ class System:
 
     def environment(self, role: str) -> dict[str, str]:
         """Return the settings of a role, without what the shell has set."""
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")
-        }
         return {
-            **kept,
+            **bare_environment(),
             **self.broker.vhost.environment(role),
             "LEVERET_DATABASE_URL": self.postgres.url(),
             "LEVERET_ACTORS": self._actors,
@@ -88,7 +84,7 @@ class System:
         """Return when every process does its work."""
         for name in PROCESSES:
             wait_until(
-                lambda name=name: self._is_ready(name),
+                lambda name=name: ask(self.ports[name], "/readyz")[0] == http.HTTPStatus.OK,
                 timeout=timeout,
                 every=0.1,
                 what=f"{name} is ready; it said {self.said(name)}",
@@ -137,13 +133,3 @@ class System:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
-
-    def _is_ready(self, name: str) -> bool:
-        client = http.client.HTTPConnection(ports.HOST, self.ports[name], timeout=5)
-        try:
-            client.request("GET", "/readyz")
-            return client.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            client.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -22,6 +21,7 @@ from leveret.broker import LeveretBroker
 from leveret.message import Reason
 from tests.support import clients
 from tests.support.pages import ROOT
+from tests.support.processes import bare_environment
 
 PAGES = sorted(
     path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -124,7 +124,7 @@ def test_the_committed_contract_is_valid_asyncapi():
 
 def test_the_command_prints_the_committed_contract():
     """`leveret asyncapi` prints what stands in the reference."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LEVERET_")}
+    environment = bare_environment()
     done = subprocess.run(
         [sys.executable, "-c", "from leveret.cli import main; main()", "asyncapi"],
         cwd=ROOT,
