@@ -20,7 +20,7 @@ import pika
 
 from leveret import names, wheel
 from leveret.deadletters import wire
-from leveret.message import HEADERS, PREFIX, encode_arguments
+from leveret.message import BROKER_HEADERS, ENVELOPE, HEADERS, PREFIX, encode_arguments
 
 __all__ = ["Copy", "Source", "Unfit", "address", "edited", "revived", "rewritten"]
 
@@ -42,13 +42,11 @@ _OURS = frozenset(
         "kills",
     )
 )
-_BROKERS = frozenset({b"x-death", b"x-delivery-count", b"x-acquired-count", b"CC", b"BCC"})
-_BROKERS_PREFIXES = (b"x-first-death-", b"x-last-death-")
+_BROKERS = frozenset(name.encode() for name in BROKER_HEADERS)
 _LEFT_OUT = ("expiration", "user_id", "cluster_id")
 _TIMES = {f"{PREFIX}{name}".encode(): HEADERS[name] for name in ("due-at", "expires-at")}
 #: On the job that an edited replay has made: the one that it was made of.
 REPLAY_OF = f"{PREFIX}replay-of"
-_ENVELOPE = frozenset({"actor_name", "queue_name", "args", "kwargs", "options", "message_id"})
 _MAX_KEY = 255
 #: A message's header is one frame, of 128 KiB by agreement.
 _MAX_HEADER = 128 * 1024 - 64
@@ -163,7 +161,7 @@ def _finished(properties: dict[str, bytes], headers: list[tuple[bytes, bytes]]) 
 
 
 def _is_left(name: bytes) -> bool:
-    return name in _OURS or name in _BROKERS or name.startswith(_BROKERS_PREFIXES)
+    return name in _OURS or name in _BROKERS
 
 
 def _clean(
@@ -255,7 +253,7 @@ def edited(
 def _merged(
     document: object, edits: Mapping[str, Any], job_id: str
 ) -> tuple[Mapping[str, Any], bytes]:
-    if isinstance(document, dict) and document.keys() >= _ENVELOPE:
+    if isinstance(document, dict) and document.keys() >= ENVELOPE:
         if document["args"]:
             raise Unfit("its arguments are positional, and the changes name theirs")
         arguments = merge(document["kwargs"], edits)

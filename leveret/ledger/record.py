@@ -158,21 +158,25 @@ def _succeeded(record: _Record, subject: _Subject) -> JobEvent:
     )  # fmt: skip
 
 
+def _running(subject: _Subject, *, at: float, started_at: float | None) -> Standing:
+    return Standing(
+        run=subject.run,
+        settled=0,
+        attempt=subject.attempt,
+        event_at=at,
+        kind=Kind.STARTED,
+        state=State.RUNNING,
+        started_at=started_at,
+        worker=subject.worker,
+    )
+
+
 def _started(record: _Record, subject: _Subject) -> JobEvent:
     started_at = _seconds(record["started_at"])
     return JobEvent(
         subject.id,
         "started",
-        Standing(
-            run=subject.run,
-            settled=0,
-            attempt=subject.attempt,
-            event_at=started_at,
-            kind=Kind.STARTED,
-            state=State.RUNNING,
-            started_at=started_at,
-            worker=subject.worker,
-        ),
+        _running(subject, at=started_at, started_at=started_at),
         actor=subject.actor,
         queue=subject.queue,
         attempt=AttemptEvent(
@@ -253,15 +257,7 @@ def _progress(record: _Record, subject: _Subject) -> JobEvent:
         subject.id,
         "progress",
         # That it runs, and no more: when it started is the started record's to say.
-        Standing(
-            run=subject.run,
-            settled=0,
-            attempt=subject.attempt,
-            event_at=LONG_AGO,
-            kind=Kind.STARTED,
-            state=State.RUNNING,
-            worker=subject.worker,
-        ),
+        _running(subject, at=LONG_AGO, started_at=None),
         actor=subject.actor,
         queue=subject.queue,
         progress=Progress(

@@ -58,12 +58,10 @@ def read_published(message: Message) -> JobEvent | None:
         return None
     if queue == names.ANY_QUEUE or not names.is_queue_name(queue):
         queue = None
-    headers = properties.headers
     idempotency_key = traceparent = expires_at = None
     published_at = _published_at(job_id, properties.timestamp)
     properties_bytes = wire(properties)
-    if headers:
-        headers = properties.headers
+    headers = properties.headers  # without what the broker adds, from here on
     if headers:
         attempt = count_in(headers.get(f"{PREFIX}attempt", attempt), 1)
         run = count_in(headers.get(f"{PREFIX}run"), 0)

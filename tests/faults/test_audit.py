@@ -76,14 +76,22 @@ def job_of(job_id, actor, arguments, end):
 
 def keep_trying(action, seconds=240.0):
     """Do something until it works: whoever publishes over AMQP or HTTP does it like that."""
-    end = time.monotonic() + seconds
-    while True:
+    done = []
+
+    def works():
         try:
-            return action()
-        except (PublishError, psycopg.Error, httpx.HTTPError):
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
+            done.append(action())
+        except (PublishError, psycopg.Error, httpx.HTTPError) as error:
+            failures.append(error)
+            return False
+        return True
+
+    failures: list[Exception] = []
+    try:
+        wait_until(works, timeout=seconds, every=0.2, what="it works")
+    except TimeoutError as error:
+        raise error from failures[-1]
+    return done[0]
 
 
 class Publishing:
