@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.support.pages import ROOT
+from tests.support.processes import bare_environment
 from tests.support.schedulers import create, every, query
 from tests.support.waiting import wait_until
 
@@ -20,7 +21,7 @@ def test_the_pages_commands_run_a_scheduler(fresh_database, tmp_path):
     """The tables are made, a schedule fires, and its end says what the page says."""
     commands = re.search(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    kept = bare_environment()
     environment = {
         **kept,
         "PATH": path,
