@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import secrets
 import socket
@@ -36,6 +37,18 @@ def is_open(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((HOST, port)) == 0
+
+
+def status(port: int, path: str) -> int:
+    """Return the status with which the server at `port` answers a page; 0 when none does."""
+    client = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        client.request("GET", path)
+        return client.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        client.close()
 
 
 def choose(taken: Iterable[int] = ()) -> int:

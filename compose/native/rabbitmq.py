@@ -12,7 +12,7 @@ Any number of nodes can run, each with a data directory of its own.
 from __future__ import annotations
 
 import hashlib
-import http.client
+import http
 import os
 import secrets
 import shutil
@@ -295,14 +295,7 @@ def _speaks_amqp(port: int) -> bool:
 
 def _speaks_http(port: int) -> bool:
     """Tell whether the management API asks for a login: then its database is there, too."""
-    client = http.client.HTTPConnection(ports.HOST, port, timeout=2)
-    try:
-        client.request("GET", "/api/overview")
-        return client.getresponse().status == http.HTTPStatus.UNAUTHORIZED
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        client.close()
+    return ports.status(port, "/api/overview") == http.HTTPStatus.UNAUTHORIZED
 
 
 def _tail(file: Path, lines: int = 15) -> str:

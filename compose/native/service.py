@@ -5,7 +5,7 @@ Recorder, relay, API, scheduler, and one worker pool.
 
 from __future__ import annotations
 
-import http.client
+import http
 import importlib.util
 import os
 import sys
@@ -147,14 +147,7 @@ class Service:
 
 def answers(port: int) -> bool:
     """Tell whether the process at ``port`` says that it is ready."""
-    client = http.client.HTTPConnection(ports.HOST, port, timeout=2)
-    try:
-        client.request("GET", "/readyz")
-        return client.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        client.close()
+    return ports.status(port, "/readyz") == http.HTTPStatus.OK
 
 
 def present() -> tuple[Kind, ...]:
