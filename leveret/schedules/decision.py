@@ -127,7 +127,7 @@ def latest(
 
 def _fire_each(definition: Definition, first: datetime, now: datetime, *, late: bool) -> Decision:
     skipped: tuple[Range, ...] = ()
-    if late and definition.window is not None:
+    if late and definition.window is not None and _too_old(definition, first, now):
         old = latest(definition, first - _MILLISECOND, now - definition.window - _MICROSECOND)
         if old is not None:
             skipped = (_range(definition, first, old),)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leveret.schedules import At, Cron, Every, Missed
@@ -184,6 +184,9 @@ class Jittered:
     SHORT,
     st.none() | SHORT.filter(bool),
     st.tuples(SHORT, SHORT, st.timedeltas(timedelta(0), MINUTE)),
+)
+@example(
+    Missed.ALL, Every(SECOND), 4 * SECOND, 366 * SECOND, (0 * SECOND, 368 * SECOND, 0 * SECOND)
 )
 def test_the_decision_is_what_going_through_all_slots_finds(missed, trigger, jitter, window, times):
     """With any jitter, even one that would turn the order of slots round: they wait."""
