@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ def reach(point: str) -> None:
     except FileExistsError:
         return
     os.kill(os.getpid(), signal.Signals[os.environ.get(HOW, "SIGKILL")])
+    # Another thread may be the one to take the signal, which stops this one a little later.
+    time.sleep(0.5)
 
 
 _fire, _renew = FiringExecutor.fire, Candidate.renew
