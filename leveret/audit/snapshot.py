@@ -13,6 +13,7 @@ from leveret.audit.verdict import Kind, LiveJob, Snapshot, Subject
 from leveret.ledger.state import State
 from leveret.schedules import gaps
 from leveret.schedules.definition import job_id
+from leveret.store.retention import KEEP
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -85,8 +86,13 @@ def look(
     *,
     queues: Sequence[str],
     actors: Mapping[str, str],
+    keep: timedelta = KEEP,
+    grace: timedelta = gaps.GRACE,
 ) -> Snapshot:
-    """Read the ledger in one snapshot of the database, and the broker's counts right after it."""
+    """Read the ledger in one snapshot of the database, and the broker's counts right after it.
+
+    ``keep`` is for how long retention keeps rows, ``grace`` how long a slot may be undecided.
+    """
     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
     taken_at = connection.execute(text("SELECT now()")).scalar_one()
     states = {State(state): count for state, count in connection.execute(text(_STATES)).all()}
@@ -112,7 +118,7 @@ def look(
         ]
         for kind, query in _ROWS.items()
     }
-    found |= _schedules(gaps.find(connection))
+    found |= _schedules(gaps.find(connection, keep=keep, grace=grace))
     connection.rollback()
     depths = _depths(management, vhost)
     return Snapshot(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,6 +48,7 @@ def audit(
     when everything adds up, 1 when it does not, 3 when the recorder has not caught up.
     """
     from leveret import audit as auditing  # noqa: PLC0415 - needs SQLAlchemy
+    from leveret.schedules.gaps import grace_for  # noqa: PLC0415
     from leveret.store import audit_log, engine  # noqa: PLC0415
 
     settings = Settings.from_env()
@@ -60,7 +62,15 @@ def audit(
     def look() -> Report:
         with Management(settings.management_url or "") as management, database.connect() as ledger:
             return auditing.judge(
-                auditing.look(ledger, management, vhost, queues=settings.queues, actors=actors)
+                auditing.look(
+                    ledger,
+                    management,
+                    vhost,
+                    queues=settings.queues,
+                    actors=actors,
+                    keep=timedelta(days=settings.retention_days),
+                    grace=grace_for(settings.scheduler_lease),
+                )
             )
 
     try:

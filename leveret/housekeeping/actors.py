@@ -162,8 +162,13 @@ def check() -> Mapping[str, Any]:
     settings = Settings.from_env()
     with _database(settings, CHECK) as database:
         from leveret.housekeeping.check import check as run  # noqa: PLC0415 - as above
+        from leveret.schedules.gaps import grace_for  # noqa: PLC0415 - as above
 
-        return run(database, keep=timedelta(days=settings.retention_days))
+        return run(
+            database,
+            keep=timedelta(days=settings.retention_days),
+            grace=grace_for(settings.scheduler_lease),
+        )
 
 
 def retain() -> Mapping[str, Any]:

@@ -30,15 +30,15 @@ _BEFORE = timedelta(hours=6)
 _NOW = text("SELECT clock_timestamp()")
 
 
-def check(database: Engine, *, keep: timedelta) -> Mapping[str, Any]:
+def check(database: Engine, *, keep: timedelta, grace: timedelta = gaps.GRACE) -> Mapping[str, Any]:
     """Look, log what is new, and return what the check after this has to know.
 
     ``gaps`` is the number of slots that are lost: passed over, or fired without a job. ``keep`` is
-    for how long retention keeps rows.
+    for how long retention keeps rows, ``grace`` how long a slot may be undecided.
     """
     with database.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         known = _known(connection)
-        found = gaps.find(connection, keep=keep)
+        found = gaps.find(connection, keep=keep, grace=grace)
     lost: list[tuple[str, datetime, str | None]] = [
         *((gap.schedule, gap.slot, None) for gap in found.gaps),
         *((gap.schedule, gap.slot, gap.job_id) for gap in found.without_job),

@@ -49,6 +49,7 @@ __all__ = [
     "Unreadable",
     "WithoutJob",
     "find",
+    "grace_for",
 ]
 
 #: How far back is looked, unless somebody says.
@@ -136,6 +137,14 @@ class Gaps:
     def is_empty(self) -> bool:
         """Whether everything is accounted for."""
         return not (self.gaps or self.overdue or self.without_job or self.unreadable)
+
+
+def grace_for(lease: timedelta) -> timedelta:
+    """Return for how long a slot may be undecided where schedulers have such a term.
+
+    A leader may take over after one, and what it finds then is late up to three.
+    """
+    return max(GRACE, 4 * lease)
 
 
 def find(

@@ -207,6 +207,7 @@ class Fleet:
         act(number)
 
 
+@pytest.mark.timeout(SECONDS + 120)
 def test_every_slot_has_one_job_whatever_happens_to_schedulers(timetable, schedulers):
     """Killed, stopped, cut off, their clocks set by an hour: nothing is lost, doubled or early."""
     definitions = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -60,7 +60,12 @@ async def find_gaps(wanted: Annotated[GapQuery, Query()], context: Shared) -> Ga
         if wanted.schedule is not None and store.get(connection, wanted.schedule) is None:
             raise UnknownSchedule(wanted.schedule)
         return gaps.find(
-            connection, schedule=wanted.schedule, since=wanted.since, until=wanted.until
+            connection,
+            schedule=wanted.schedule,
+            since=wanted.since,
+            until=wanted.until,
+            keep=timedelta(days=context.settings.retention_days),
+            grace=gaps.grace_for(context.settings.scheduler_lease),
         )
 
     return GapReport.of(await context.run_long(look))
