@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from leveret.housekeeping.exporter import Exporter
 from leveret.store import engine as make_engine
@@ -29,20 +29,22 @@ class Observer(threading.Thread):
 
     def run(self) -> None:
         """Look, wait, look; without a database, the canary's age grows by itself."""
-        away = False
+        failed = False
         while not self._stopped.is_set():
             try:
                 with self._engine.begin() as connection:
                     self._exporter.look(connection)
+            except OperationalError:
+                pass  # of a database that is away, the candidate tells, once
             except SQLAlchemyError as error:
-                if not away:
+                if not failed:
                     reason = " ".join(str(error).split())[:300]
                     log.warning("scheduler.canary_unseen", reason=reason)
-                away = True
+                failed = True
             else:
-                if away:
+                if failed:
                     log.info("scheduler.canary_seen_again")
-                away = False
+                failed = False
             self._stopped.wait(self._every_seconds)
         self._engine.dispose()
 
