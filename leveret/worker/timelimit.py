@@ -5,7 +5,12 @@ the limit is over, even when the thread is already in an after-hook or acking, w
 thread and loses the outcome. Here a run and the watchdog race for the run's entry in `_armed`: who
 takes it out has decided. If the run was first, no exception will ever come. If the watchdog was
 first, the run waits until the exception has been set, and then either receives it, still inside
-`limited`, or clears it before it goes on.
+`limited`, or drains it before it goes on.
+
+To drain is to be given another exception, which takes the first one's place, and to receive that.
+CPython has a call that takes an exception back; but up to 3.12 the interpreter then goes on looking
+for it, in every function and every loop of every thread, until some thread receives one. It is slow
+from then on, and stands still where a function is traced.
 """
 
 from __future__ import annotations
@@ -80,7 +85,7 @@ class TimeLimits:
         if self._armed.pop(token, None) is None:
             while not entry.interrupted:
                 time.sleep(0.0005)
-            _set_async_exception(entry.thread, None)
+            _drain(entry.thread)
 
     def _watch(self) -> None:
         while not self._closed.wait(_POLL_SECONDS):
@@ -91,6 +96,19 @@ class TimeLimits:
                     entry.interrupted = True
 
 
-def _set_async_exception(thread: int, error: type[BaseException] | None) -> None:
-    value = None if error is None else ctypes.py_object(error)
+class _Drained(BaseException):
+    """What takes the place of an exception that nobody is to receive any more."""
+
+
+def _drain(thread: int) -> None:
+    """Leave no exception pending in the calling thread, which is ``thread``."""
+    try:
+        while True:
+            _set_async_exception(thread, _Drained)
+    except _Drained:
+        return
+
+
+def _set_async_exception(thread: int, error: type[BaseException]) -> None:
+    value = ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), value)

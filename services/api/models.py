@@ -21,6 +21,7 @@ __all__ = [
     "ActorList",
     "AuditLine",
     "AuditPage",
+    "AuditQuery",
     "Batch",
     "KeyInfo",
     "KeyList",
@@ -241,6 +242,17 @@ class KeyList(BaseModel):
     """All keys, the newest first."""
 
     keys: list[KeyInfo]
+
+
+class AuditQuery(BaseModel):
+    """Which page of the audit log."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=50, ge=1, le=200)
+    before: int | None = Field(
+        default=None, ge=1, le=2**63 - 1, description="`next` of the page before."
+    )
 
 
 class AuditLine(BaseModel):

@@ -39,19 +39,23 @@ __all__ = [
     "JobPage",
     "JobQuery",
     "NewReplay",
+    "PageQuery",
     "Replay",
     "ReplayPage",
     "ReplayResults",
     "Retried",
     "Worker",
     "WorkerList",
+    "WorkerQuery",
 ]
 
 MAX_PAGE = 200
 _MAX_CURSOR = 2000
 
 
-class _Query(BaseModel):
+class PageQuery(BaseModel):
+    """Which page of a list."""
+
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(default=50, ge=1, le=MAX_PAGE)
@@ -67,7 +71,7 @@ class _Shown(BaseModel):
 # --------------------------------------------------------------------------------------------- jobs
 
 
-class JobQuery(_Query):
+class JobQuery(PageQuery):
     """Which jobs to list; all that is given must hold."""
 
     state: list[State] = Field(default=[], max_length=8, description="Any of these.")
@@ -225,7 +229,7 @@ class _Filter(BaseModel):
         return Selection(**{name: getattr(self, name) for name in _Filter.model_fields}, **more)
 
 
-class DeadLetterQuery(_Query, _Filter):
+class DeadLetterQuery(PageQuery, _Filter):
     """Which dead letters to list; all that is given must hold."""
 
     state: Literal["open", "replaying", "replayed", "discarded", "superseded", "all"] = "open"
@@ -306,7 +310,7 @@ class DeadLetterPage(BaseModel):
     next: str | None = Field(description="The `cursor` of the next page; null at the end.")
 
 
-class GroupQuery(_Query):
+class GroupQuery(PageQuery):
     """Which groups to list."""
 
     order: Literal["latest", "open"] = Field(
@@ -442,6 +446,14 @@ class Worker(_Shown):
     first_seen_at: datetime
     seen_at: datetime
     gone_at: datetime | None
+
+
+class WorkerQuery(BaseModel):
+    """Which workers to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    gone: bool = Field(default=False, description="Also those that are gone.")
 
 
 class WorkerList(BaseModel):

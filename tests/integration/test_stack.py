@@ -115,10 +115,13 @@ def working_in(checkout: Checkout) -> list[str]:
 
 
 def test_secrets_are_for_the_owner_alone(checkout: Checkout) -> None:
-    """Every file with a password has mode 600; each role has a file, a user and a password."""
+    """Every file with a password has mode 600; each role has a file, a user and a password.
+
+    The scheduler has no user: it knows the database, and no broker.
+    """
     files = [checkout.env, checkout.passwords, *checkout.env_d.glob("*.env")]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-    assert {file.stem for file in checkout.env_d.glob("*.env")} == {*ROLES, "owner"}
+    assert {file.stem for file in checkout.env_d.glob("*.env")} == {*ROLES, "scheduler", "owner"}
     logins = {
         role: urlsplit(envfile.read(checkout.env_d / f"{role}.env")["LEVERET_AMQP_URL"])
         for role in ROLES

@@ -167,6 +167,40 @@ def test_an_interruption_never_lands_outside_of_its_run(limits):
     assert min(ended["returned"], ended["interrupted"]) > 20
 
 
+_INTERRUPTED = """
+import sys, time
+from leveret.worker.timelimit import TimeLimits
+
+def spin():
+    while True:
+        time.sleep(0)
+
+def called():
+    return "goes on"
+
+limits = TimeLimits()
+try:
+    limits.limited(0.05, spin)
+except BaseException as error:
+    limits.close()
+    sys.settrace(lambda *_: None)
+    print(type(error).__name__, called())
+"""
+
+
+def test_an_interruption_leaves_nothing_for_the_interpreter_to_look_for():
+    """CPython up to 3.12 would look for it for ever, and stand still where it traces."""
+    answer = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert answer.stdout == "TimeLimitExceeded goes on\n"
+
+
 # --------------------------------------------------------------------------- PrefetchGovernor
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from leveret.store import audit_log
 from leveret.store.api_keys import Scope
 from services.api.context import Shared
-from services.api.models import AuditLine, AuditPage
+from services.api.models import AuditLine, AuditPage, AuditQuery
 from services.api.problem import answers
 from services.api.route import ScopedRoute, needs
 
@@ -20,15 +20,10 @@ router = APIRouter(prefix="/v1/audit-log", tags=["keys"], route_class=ScopedRout
 
 
 @router.get("", name="audit.list", openapi_extra=needs(Scope.ADMIN), responses=answers(422))
-async def list_entries(
-    context: Shared,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    before: Annotated[
-        int | None, Query(ge=1, le=2**63 - 1, description="`next` of the page before.")
-    ] = None,
-) -> AuditPage:
+async def list_entries(wanted: Annotated[AuditQuery, Query()], context: Shared) -> AuditPage:
     """Page through the audit log, the newest entries first."""
-    found = await context.run(audit_log.entries, before=before, limit=limit + 1)
+    limit = wanted.limit
+    found = await context.run(audit_log.entries, before=wanted.before, limit=limit + 1)
     shown = found[:limit]
     return AuditPage(
         entries=[AuditLine(**asdict(entry)) for entry in shown],

@@ -14,7 +14,7 @@ from services.api.context import Caller, Shared, caller_of
 from services.api.problem import Kind, Problem, answers
 from services.api.route import ScopedRoute, needs
 from services.api.routes.dead_letters import require_choice
-from services.api.views import MAX_PAGE, NewReplay, Replay, ReplayPage
+from services.api.views import NewReplay, PageQuery, Replay, ReplayPage
 
 __all__ = ["router"]
 
@@ -71,13 +71,9 @@ async def create_replay(
 
 
 @router.get("", name="replay.list", openapi_extra=needs(Scope.READ), responses=answers(422))
-async def list_replays(
-    context: Shared,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-    cursor: Annotated[str | None, Query(max_length=2000)] = None,
-) -> ReplayPage:
+async def list_replays(wanted: Annotated[PageQuery, Query()], context: Shared) -> ReplayPage:
     """List the replays, the latest first."""
-    page = await context.run(query.replays, limit=limit, after=cursor)
+    page = await context.run(query.replays, limit=wanted.limit, after=wanted.cursor)
     return ReplayPage(replays=[Replay.of(replay) for replay in page.items], next=page.next)
 
 

@@ -11,7 +11,7 @@ from leveret.store.api_keys import Scope
 from services.api.context import Shared
 from services.api.problem import answers
 from services.api.route import ScopedRoute, needs
-from services.api.views import Worker, WorkerList
+from services.api.views import Worker, WorkerList, WorkerQuery
 
 __all__ = ["router"]
 
@@ -19,11 +19,7 @@ router = APIRouter(prefix="/v1/workers", tags=["workers"], route_class=ScopedRou
 
 
 @router.get("", name="worker.list", openapi_extra=needs(Scope.READ), responses=answers(422))
-async def list_workers(
-    context: Shared,
-    *,
-    gone: Annotated[bool, Query(description="Also those that are gone.")] = False,
-) -> WorkerList:
+async def list_workers(wanted: Annotated[WorkerQuery, Query()], context: Shared) -> WorkerList:
     """List the worker processes, with the jobs that each was running at its last heartbeat."""
-    found = await context.run(query.workers, gone=gone)
+    found = await context.run(query.workers, gone=wanted.gone)
     return WorkerList(workers=[Worker.model_validate(worker) for worker in found])
