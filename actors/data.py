@@ -7,12 +7,11 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import duckdb
-import pyarrow as pa
 from pydantic import Field
 
 import leveret
 from actors.error import DEAD_ON, RETRY_ON, ActorArgumentError
+from actors.library import library
 from actors.query import BATCH_ROWS, Rows, Scalar
 from actors.report import Reference, SourceName
 from actors.settings import source_url
@@ -22,6 +21,11 @@ from actors.table import write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import duckdb
+    import pyarrow as pa
+else:
+    duckdb, pa = library("duckdb"), library("pyarrow")
 
 __all__ = ["aggregate", "default_path", "statement"]
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
-
-from PIL import Image, ImageCms, ImageOps
+from typing import TYPE_CHECKING, Literal
 
 from actors.error import ActorArgumentError
+from actors.library import library
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageCms, ImageOps
+else:
+    Image, ImageCms, ImageOps = map(library, ("PIL.Image", "PIL.ImageCms", "PIL.ImageOps"))
 
 __all__ = ["SUFFIXES", "Format", "Size", "decode", "encode", "parse_size", "shrink"]
 

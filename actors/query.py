@@ -22,16 +22,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import duckdb
-import pyarrow as pa
 import sqlalchemy as sa
 
 from actors.error import ActorArgumentError, ActorSettingsError, UnavailableError
+from actors.library import library
 from actors.settings import ReportSettings, load, source_url
 from actors.source import is_database, open_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    import duckdb
+    import pyarrow as pa
+else:
+    duckdb, pa = library("duckdb"), library("pyarrow")
 
 __all__ = ["BATCH_ROWS", "Query", "Rows", "Scalar", "find", "run"]
 

@@ -2,7 +2,8 @@
 
 Each class below is one group. A field's metadata names its variable; the reference page lists the
 same fields, and a test compares the two. ``load(Group)`` reads a group from the environment once
-per process; ``reset()`` forgets what was read (for tests).
+per process; ``reset()`` forgets what was read (for tests). Like the library's, a setting that is a
+secret may be in the file that its variable with ``_FILE`` behind it names.
 
 Two groups have variables with a name of your choice inside: ``LEVERET_SOURCE_<NAME>_URL`` (see
 `source_url`) and ``LEVERET_WEBHOOK_SECRET_<NAME>`` (see `webhook_secrets`).
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from actors.error import ActorArgumentError, ActorSettingsError
+from leveret.errors import ConfigurationError
+from leveret.settings import secret_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,7 +150,8 @@ def reset() -> None:
 def _read(group: type[Group], environ: Mapping[str, str]) -> Group:
     values = {}
     for item in fields(group):
-        text = environ.get(item.metadata["variable"], "").strip()
+        variable = item.metadata["variable"]
+        text = environ.get(variable, "").strip() if item.repr else _secret(environ, variable)
         if text:
             values[item.name] = _value(item, text)
     return group(**values)
@@ -207,7 +211,7 @@ def source_url(name: str, environ: Mapping[str, str] | None = None) -> str:
     """Return the URL of the data source ``name``, from ``LEVERET_SOURCE_<NAME>_URL``."""
     _check_name("data source", name)
     variable = f"LEVERET_SOURCE_{name.upper()}_URL"
-    url = (os.environ if environ is None else environ).get(variable, "").strip()
+    url = _secret(os.environ if environ is None else environ, variable)
     if not url:
         raise ActorSettingsError(f"the data source {name!r} is not known here: set {variable}")
     return url
@@ -224,13 +228,22 @@ def webhook_secrets(
     if name is not None:
         _check_name("signing secret", name)
         variable += f"_{name.upper()}"
-    secrets = tuple((os.environ if environ is None else environ).get(variable, "").split())
+    secrets = tuple(_secret(os.environ if environ is None else environ, variable).split())
     if not secrets:
         raise ActorSettingsError(f"there is no secret to sign webhooks with: set {variable}")
     return secrets
 
 
+def _secret(environ: Mapping[str, str], variable: str) -> str:
+    try:
+        return secret_from(environ, variable)
+    except ConfigurationError as error:
+        raise ActorSettingsError(str(error)) from error
+
+
 def _check_name(what: str, name: str) -> None:
+    if name == "file":  # LEVERET_WEBHOOK_SECRET_FILE is that of the secret without a name
+        raise ActorArgumentError(f"{name!r} cannot name a {what}: take another word")
     if not _NAME.fullmatch(name):
         raise ActorArgumentError(
             f"{name!r} cannot name a {what}: use lower-case letters, digits and underscores"

@@ -25,15 +25,19 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-import duckdb
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.error import ActorArgumentError, UnavailableError
+from actors.library import library
 from actors.settings import ReportSettings, StorageSettings, load, source_url
 from actors.storage import file_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import duckdb
+else:
+    duckdb = library("duckdb")
 
 __all__ = ["is_database", "open_files", "quoted"]
 

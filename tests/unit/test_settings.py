@@ -83,6 +83,54 @@ def test_a_wrong_value_is_refused_with_its_variable_and_what_is_wanted(name, tex
     assert "convert" not in said
 
 
+SECRETS = [
+    f"LEVERET_{setting.name.upper()}"
+    for setting in dataclasses.fields(Settings)
+    if setting.metadata["secret"]
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_every_secret_may_be_in_a_file(name, tmp_path):
+    """As Docker and Kubernetes hand secrets out; the newline at its end is no part of it."""
+    text, value = GOOD[name]
+    (tmp_path / "secret").write_text(f"{text}\n")
+    found = Settings.from_env({f"{name}_FILE": str(tmp_path / "secret")})
+    assert getattr(found, name.removeprefix("LEVERET_").lower()) == value
+
+
+def test_a_setting_that_is_no_secret_is_in_no_file(tmp_path):
+    """It has nothing to hide, and one place to look for it."""
+    (tmp_path / "port").write_text("8080")
+    assert Settings.from_env({"LEVERET_HTTP_PORT_FILE": str(tmp_path / "port")}) == Settings()
+
+
+def test_a_secret_is_in_its_variable_or_in_a_file_but_not_in_both(tmp_path):
+    """Nobody has to know which one wins; and an empty variable is none."""
+    (tmp_path / "secret").write_text("amqp://u:FILED@h/v")
+    environ = {"LEVERET_AMQP_URL": "amqp://u:SAID@h/v"}
+    environ["LEVERET_AMQP_URL_FILE"] = str(tmp_path / "secret")
+    with pytest.raises(ConfigurationError, match="LEVERET_AMQP_URL_FILE are both set") as caught:
+        Settings.from_env(environ)
+    assert "SAID" not in str(caught.value)
+    assert "FILED" not in str(caught.value)
+    environ["LEVERET_AMQP_URL"] = " "
+    assert Settings.from_env(environ).amqp_url == "amqp://u:FILED@h/v"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file"), (b" \n", "empty"), (b"\xff\xfe", "no text")]
+)
+def test_a_file_without_a_secret_is_refused_by_its_name(content, reason, tmp_path):
+    """The operator learns which file, and what is wrong with it."""
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=reason) as caught:
+        Settings.from_env({"LEVERET_DATABASE_URL_FILE": str(file)})
+    assert str(caught.value).startswith(f"LEVERET_DATABASE_URL_FILE names '{file}'")
+
+
 def test_settings_cannot_be_changed():
     """They are read once."""
     with pytest.raises(dataclasses.FrozenInstanceError):

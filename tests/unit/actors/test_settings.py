@@ -100,3 +100,28 @@ def test_webhook_secrets_can_be_several_and_named():
     assert webhook_secrets("shop", environ) == ("shop",)
     with pytest.raises(ActorSettingsError, match="LEVERET_WEBHOOK_SECRET_BANK"):
         webhook_secrets("bank", environ)
+
+
+def test_secrets_of_the_actors_may_be_in_files(tmp_path):
+    """A URL with a password, a data source and the signing secrets, by the same convention."""
+    (tmp_path / "smtp").write_text("smtp://u:p@h\n")
+    (tmp_path / "source").write_text("postgresql+psycopg://u:p@h/d\n")
+    (tmp_path / "signing").write_text("whsec_new whsec_old\n")
+    environ = {
+        "LEVERET_SMTP_URL_FILE": str(tmp_path / "smtp"),
+        "LEVERET_SOURCE_SHOP_URL_FILE": str(tmp_path / "source"),
+        "LEVERET_WEBHOOK_SECRET_FILE": str(tmp_path / "signing"),
+        "LEVERET_WEBHOOK_SECRET_ACME_FILE": str(tmp_path / "signing"),
+    }
+    assert load(EmailSettings, environ).url == "smtp://u:p@h"
+    assert source_url("shop", environ) == "postgresql+psycopg://u:p@h/d"
+    assert webhook_secrets(environ=environ) == ("whsec_new", "whsec_old")
+    assert webhook_secrets("acme", environ) == ("whsec_new", "whsec_old")
+    with pytest.raises(ActorArgumentError, match="'file' cannot name"):
+        webhook_secrets("file", environ)
+
+
+def test_a_missing_file_of_a_secret_is_told_as_a_wrong_setting(tmp_path):
+    """The job is tried again, since an operator can correct it."""
+    with pytest.raises(ActorSettingsError, match="LEVERET_SMTP_URL_FILE names"):
+        load(EmailSettings, {"LEVERET_SMTP_URL_FILE": str(tmp_path / "none")})
