@@ -7,6 +7,11 @@
 FROM python:3.11-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
+# For `strip`, in this stage alone.
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends binutils >/dev/null \
+    && rm -rf /var/lib/apt/lists/*
 COPY requirements/build.lock requirements/processes.lock requirements/
 RUN python -m venv /build/tools \
     && /build/tools/bin/python -m pip install --quiet --require-hashes --requirement requirements/build.lock \
@@ -23,7 +28,8 @@ RUN /build/tools/bin/python -m build --wheel --no-isolation --outdir dist . >/de
 COPY actors /srv/leveret/actors
 COPY services /srv/leveret/services
 COPY scheduler /srv/leveret/scheduler
-RUN find /srv/leveret -name __pycache__ -prune -exec rm -rf {} + \
+RUN mkdir /var/lib/leveret \
+    && find /srv/leveret -name __pycache__ -prune -exec rm -rf {} + \
     && python compose/image/compile.py /opt/leveret /srv/leveret \
     && /opt/leveret/bin/python compose/image/sbom.py /opt/leveret/sbom.cdx.json
 
@@ -51,6 +57,8 @@ LABEL org.opencontainers.image.title="leveret" \
     org.opencontainers.image.base.name="python:3.11-slim"
 COPY --from=build /opt/leveret /opt/leveret
 COPY --from=build /srv/leveret /srv/leveret
+# Where a volume for the actors' files is mounted.
+COPY --from=build --chown=10001:10001 /var/lib/leveret /var/lib/leveret
 # Nothing is imported from the directory that a container happens to start in, and nothing is
 # written: the modules are compiled.
 ENV PATH=/opt/leveret/bin:${PATH} \

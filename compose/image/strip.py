@@ -1,12 +1,14 @@
 """Remove from an environment what no process of ours opens: `python strip.py /opt/leveret`.
 
-Headers, tests and sources of compiled modules, debugging symbols' leftovers, the parts of Arrow
-that need a server of its own kind, and AWS's descriptions of all services but storage and login.
+Headers, tests and sources of compiled modules, the symbols with which those are debugged, parts of
+Arrow that are for other servers and storages, and AWS's descriptions of all services but storage
+and login. Needs `strip`.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,15 +18,16 @@ _FOLDERS = (
     "pyarrow/src",
     "pyarrow/tests",
     "pyarrow/includes",
+    "sqlalchemy/testing",
 )
 _FILES = (
-    # Arrow Flight, Substrait, Gandiva, S3 and ORC: storage goes through fsspec, files are CSV and
-    # Parquet.
+    # Arrow's own servers and storages: ours go through fsspec.
     "pyarrow/libarrow_flight.so*",
     "pyarrow/libarrow_python_flight.so*",
     "pyarrow/_flight.*",
-    "pyarrow/libarrow_substrait.so*",
-    "pyarrow/_substrait.*",
+    "pyarrow/libarrow_s3.so*",
+    "pyarrow/_s3fs.*",
+    "pyarrow/_pyarrow_cpp_tests.*",
     "pyarrow/**/*.pyx",
     "pyarrow/**/*.pxi",
     "pyarrow/**/*.pxd",
@@ -60,17 +63,25 @@ def main() -> None:
         if service.name not in _AWS:
             shutil.rmtree(service)
     _link_copies(packages)
+    _strip_symbols(packages)
     print(f"stripped {(before - _size(packages)) / 1e6:.0f} MB of {before / 1e6:.0f} MB")
 
 
 def _link_copies(packages: Path) -> None:
     """Make one file of those that a wheel had to hold several times, under several names."""
-    for copy in packages.glob("pyarrow/*.so"):
+    for copy in sorted(packages.glob("pyarrow/*.so*")):
         for other in packages.glob(f"pyarrow/{copy.name}.*"):
             if not other.is_symlink() and other.read_bytes() == copy.read_bytes():
                 copy.unlink()
                 copy.symlink_to(other.name)
                 break
+
+
+def _strip_symbols(packages: Path) -> None:
+    """Of extension modules alone: libraries beside them were rewritten by the wheels' makers."""
+    for module in packages.rglob("*.cpython-*.so"):
+        if not module.is_symlink():
+            subprocess.run(["strip", "--strip-debug", str(module)], check=True)
 
 
 def _size(folder: Path) -> int:

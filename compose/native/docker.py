@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from compose.native import envfile, ports
+from compose.native.accounts import write_private
 from compose.native.errors import StackError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from compose.native.rabbitmq import Credentials
 
 _PORTS = ("amqp", "management", "prometheus", "postgres")
+#: What of compose.yaml is started; the rest is for a stack that runs in containers altogether.
+_SERVICES = ("rabbitmq", "postgres")
 #: The broker and the database are asked for by two threads, and come with one command.
 _STARTING = threading.Lock()
 
@@ -55,10 +58,9 @@ def _up(checkout: Checkout, owner: Credentials, postgres_password: str) -> dict[
         print("starting RabbitMQ and PostgreSQL in Docker; it pulls missing images", flush=True)
         known = ports.remembered(file, _PORTS)
     variables = {f"LEVERET_{name.upper()}_PORT": str(port) for name, port in known.items()}
-    variables |= {"LEVERET_OWNER": owner.user, "LEVERET_OWNER_PASSWORD": owner.password}
-    variables["LEVERET_POSTGRES_PASSWORD"] = postgres_password
+    variables["LEVERET_SECRETS"] = str(_write_secrets(checkout, owner, postgres_password))
     envfile.write(_env_file(checkout), variables)
-    answer = _compose(checkout, "up", "--detach", "--wait")
+    answer = _compose(checkout, "up", "--detach", "--wait", *_SERVICES)
     if answer.returncode:
         raise StackError(
             f"`docker compose up` failed:\n{answer.stderr.strip()}\n"
@@ -90,6 +92,25 @@ def status(checkout: Checkout) -> list[tuple[str, str]]:
     answer = _compose(checkout, "ps", "--format", "{{.Service}}\t{{.Status}}")
     lines = (line.partition("\t") for line in answer.stdout.splitlines())
     return [(f"container {service}", state) for service, _, state in lines]
+
+
+def _write_secrets(checkout: Checkout, owner: Credentials, postgres_password: str) -> Path:
+    """Write the secrets of the two services as `compose/secrets.sh` does; return their folder."""
+    folder = checkout.stack / "secrets"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o700)
+    texts = {
+        "owner.conf": f"default_user = {owner.user}\ndefault_pass = {owner.password}\n"
+        "default_vhost = leveret\n",
+        "postgres.password": f"{postgres_password}\n",
+        "database.sql": "-- the role and the database are made from outside\n",
+    }
+    for name, text in texts.items():
+        # The accounts of the containers are others; the folder keeps everybody else out.
+        (folder / name).unlink(missing_ok=True)
+        write_private(folder / name, text)
+        (folder / name).chmod(0o444)
+    return folder
 
 
 def _compose(checkout: Checkout, *argv: str) -> subprocess.CompletedProcess[str]:

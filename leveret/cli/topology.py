@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,8 +10,9 @@ import typer
 from leveret import topology
 from leveret.cli.common import AsJson, guarded, load_actors, print_json, vhost_of
 from leveret.errors import ConfigurationError
-from leveret.management import Management
+from leveret.management import Management, grant, provision
 from leveret.settings import Settings
+from leveret.topology.roles import roles_for
 
 app = typer.Typer(no_args_is_help=True, help="What stands in the broker.")
 
@@ -43,18 +45,61 @@ def _differences(settings: Settings, wanted: topology.Topology) -> list[topology
         )
 
 
+def _provision(settings: Settings, folder: Path) -> tuple[str, ...]:
+    """Make the users; return the roles that get their permissions once the topology stands."""
+    roles = roles_for(settings.queues)
+    passwords = {}
+    for role in roles:
+        file = folder / f"{role}.password"
+        try:
+            passwords[role] = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise ConfigurationError(f"{file} cannot be read: {reason}") from None
+        if not passwords[role]:
+            raise ConfigurationError(f"{file} is empty; it must hold a password")
+    with Management(_administrator(settings)) as management:
+        return provision(management, vhost_of(settings.require_amqp_url()), passwords, roles)
+
+
+def _grant(settings: Settings, names: tuple[str, ...]) -> None:
+    roles = {name: role for name, role in roles_for(settings.queues).items() if name in names}
+    with Management(_administrator(settings)) as management:
+        grant(management, vhost_of(settings.require_amqp_url()), roles)
+
+
+def _administrator(settings: Settings) -> str:
+    if settings.management_url is None:
+        raise ConfigurationError(
+            "LEVERET_MANAGEMENT_URL is not set; users are made through the management API, at an "
+            "address such as http://administrator:password@host:15672"
+        )
+    return settings.management_url
+
+
 @app.command("apply")
 @guarded
 def apply(
     prune: Annotated[
         bool, typer.Option(help="Also remove bindings that the table does not have.")
     ] = False,
+    passwords: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also make the virtual host and the user of each role, with its permissions and "
+            "the password in ROLE.password of this folder. LEVERET_MANAGEMENT_URL must be an "
+            "administrator's."
+        ),
+    ] = None,
 ) -> None:
     """Declare exchanges, queues, the delay wheel and the routing of every actor. Idempotent."""
     settings = Settings.from_env()
     wanted = _wanted(settings)
     url = settings.require_amqp_url()
+    withheld = () if passwords is None else _provision(settings, passwords)
     topology.apply(url, wanted)
+    if withheld:
+        _grant(settings, withheld)
     if settings.management_url is not None:
         with Management(settings.management_url) as management:
             vhost = vhost_of(url)

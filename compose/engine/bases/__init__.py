@@ -52,8 +52,13 @@ _TRIM = 'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/* "$1"/var/log/*'
 PYTHON = Base(
     tag="python:3.11-slim",
     suite="bookworm",
-    packages=("python3", "python3-venv", "usr-is-merged", "libsqlite3-0"),
+    packages=("python3", "python3-venv", "usr-is-merged"),
     hooks=(
+        # It brings all of Perl, for the installation alone.
+        (
+            'chroot "$1" apt-get --yes -qq purge --autoremove usrmerge perl perl-modules-5.36 '
+            "libperl5.36 >/dev/null"
+        ),
         'ln -s /usr/bin/python3.11 "$1"/usr/local/bin/python3.11',
         'ln -s python3.11 "$1"/usr/local/bin/python3',
         'ln -s python3 "$1"/usr/local/bin/python',
@@ -74,12 +79,6 @@ RABBITMQ = Base(
         f"upload {_HERE / 'rabbitmq.sh'} /usr/local/bin/docker-entrypoint.sh",
         'mkdir -p "$1"/etc/rabbitmq/conf.d',
         'printf "log.console = true\\n" > "$1"/etc/rabbitmq/conf.d/10-defaults.conf',
-        # Debian's own scripts on PATH insist on root or on a login of the user's.
-        (
-            "for name in server plugins diagnostics; do ln -sf "
-            '/usr/lib/rabbitmq/bin/rabbitmq-$name "$1"/usr/local/bin/rabbitmq-$name; done'
-        ),
-        'ln -sf /usr/lib/rabbitmq/bin/rabbitmqctl "$1"/usr/local/bin/rabbitmqctl',
         _TRIM,
         'mkdir -p "$1"/var/log/rabbitmq',
         'chmod 0777 "$1"/var/log/rabbitmq "$1"/etc/rabbitmq',
@@ -87,7 +86,11 @@ RABBITMQ = Base(
         'chmod 0755 "$1"/usr/local/bin/docker-entrypoint.sh',
     ),
     changes=(
-        "ENV LANG=C.UTF-8 HOME=/var/lib/rabbitmq RABBITMQ_DATA_DIR=/var/lib/rabbitmq",
+        # Debian's scripts elsewhere on PATH insist on root, or on a login of the user's.
+        (
+            "ENV PATH=/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
+            "/sbin:/bin LANG=C.UTF-8 HOME=/var/lib/rabbitmq RABBITMQ_DATA_DIR=/var/lib/rabbitmq"
+        ),
         "EXPOSE 5672 15672 15692",
         "VOLUME /var/lib/rabbitmq",
         'ENTRYPOINT ["docker-entrypoint.sh"]',
