@@ -24,7 +24,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY leveret leveret
 RUN /build/tools/bin/python -m build --wheel --no-isolation --outdir dist . >/dev/null \
     && /build/tools/bin/python -m pip --python /opt/leveret/bin/python install --quiet \
-        --no-deps --no-index dist/leveret-*.whl
+        --no-deps --no-index dist/leveret-*.whl \
+    && rm /opt/leveret/lib/python3*/site-packages/leveret-*.dist-info/direct_url.json
 COPY actors /srv/leveret/actors
 COPY services /srv/leveret/services
 COPY scheduler /srv/leveret/scheduler

@@ -14,11 +14,12 @@ BIN := .venv/bin
 key = $(shell cat requirements/$(1).lock pyproject.toml | cksum | cut -d' ' -f1)
 DEMO := .venv/.demo-$(call key,demo)
 DEV := .venv/.dev-$(call key,dev)
+CONTAINERS := .venv/.containers-$(call key,containers)
 BENCH := .venv-bench/.bench-$(call key,bench)
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(DEV) ## Create .venv with everything that developing needs
@@ -74,6 +75,18 @@ bench: $(BENCH) ## Measure against Dramatiq and others (ROUNDS=5 ONLY=drain); wr
 	@.venv-bench/bin/python -m tests.benchmarks \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
+.PHONY: image
+image: ## Build the images leveret and leveret-actors with the Docker engine that runs here
+	@sh compose/image/build.sh
+
+.PHONY: image-test
+image-test: $(CONTAINERS) ## Build the images in a private Docker engine and check them (root, minutes)
+	@LEVERET_CONTAINERS=1 $(BIN)/python -m pytest -n 0 -s tests/containers/test_image.py $(ARGS)
+
+.PHONY: compose-test
+compose-test: $(CONTAINERS) ## Run compose.yaml in a private Docker engine and kill its parts (root, minutes)
+	@LEVERET_CONTAINERS=1 $(BIN)/python -m pytest -n 0 -s tests/containers/test_compose.py $(ARGS)
+
 .PHONY: ci
 ci: lint types imports wheel test ## All that must pass before a change is merged
 
@@ -99,6 +112,9 @@ $(DEMO): | .venv/bin/python
 $(DEV): | .venv/bin/python
 	@requirements/install.sh .venv dev $@
 	@touch $(DEMO)
+
+$(CONTAINERS): $(DEV) | .venv/bin/python
+	@requirements/install.sh .venv containers $@
 
 $(BENCH): | .venv-bench/bin/python
 	@requirements/install.sh .venv-bench bench $@

@@ -7,15 +7,18 @@ the outside (a build that installs packages) uses the machine's network.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
+from compose.native import processes
 from compose.native.errors import StackError
 from compose.native.install import ensure_apt
 from compose.native.paths import ELSEWHERE, Checkout
@@ -48,6 +51,7 @@ class Engine:
         self.socket = self.directory / "docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._lock: IO[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -65,8 +69,8 @@ class Engine:
         if os.geteuid() != 0:
             raise StackError("a private Docker engine needs root: run the target as root")
         ensure_apt(_PACKAGES, "a private Docker engine")
-        if self.directory.exists():  # of a run that was killed
-            self._remove()
+        self._take_lock()
+        self._remove()  # what a run that was killed has left
         (self.directory / "config").mkdir(parents=True, mode=0o700)
         self._log = (self.directory / "engine.log").open("wb")
         argv = [
@@ -111,6 +115,9 @@ class Engine:
         if self._log is not None:
             self._log.close()
         self._remove()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def docker(
         self,
@@ -161,6 +168,30 @@ class Engine:
         found: list[dict[str, object]] = json.loads(self.docker("inspect", name).stdout)
         return found[0]
 
+    def _take_lock(self) -> None:
+        self._lock = self.directory.with_suffix(".lock").open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            self._lock = None
+            raise StackError(
+                "another run of this checkout has the private Docker engine: wait for its end"
+            ) from None
+
+    def _end_stray(self) -> None:
+        """End an engine whose run was killed, and with it the containers that it has."""
+        try:
+            pid = int((self.directory / "engine.pid").read_text())
+            ours = str(self.directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return
+        if ours:
+            processes.send([pid], signal.SIGTERM)
+            processes.wait_until(
+                lambda: not Path(f"/proc/{pid}").exists(), timeout_seconds=_END_SECONDS
+            )
+
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         while self.docker("info", check=False).returncode:
@@ -189,6 +220,7 @@ class Engine:
         _ip("link", "set", _BRIDGE, "up")
 
     def _remove(self) -> None:
+        self._end_stray()
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted(mounts, reverse=True):
             if mount.startswith(f"{self.directory}/"):

@@ -19,6 +19,7 @@ _FOLDERS = (
     "pyarrow/tests",
     "pyarrow/includes",
     "sqlalchemy/testing",
+    "greenlet/tests",
 )
 _FILES = (
     # Arrow's own servers and storages: ours go through fsspec.
@@ -34,6 +35,7 @@ _FILES = (
     "pyarrow/**/*.h",
     "sqlalchemy/**/*.pyx",
     "sqlalchemy/**/*.pxd",
+    "PIL/_imagingtk.*",
     "*/**/*.pyi",
     "uvloop/**/*.pyx",
     "uvloop/**/*.pxd",

@@ -6,49 +6,19 @@ alone, which set ``LEVERET_CONTAINERS``.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from compose.engine import Engine, bases
 from compose.native.errors import StackError
 from compose.native.paths import Checkout
+from tests.containers.image import ROOT, VERSION, Image
 
 collect_ignore_glob = [] if os.environ.get("LEVERET_CONTAINERS") else ["test_*.py"]
-
-ROOT = Path(__file__).resolve().parents[2]
-VERSION = "0.1.0"
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image of ours in the engine."""
-
-    engine: Engine
-    tag: str
-
-    def inspect(self) -> dict[str, Any]:
-        """Return what the engine knows of it."""
-        return self.engine.inspect(self.tag)
-
-    def run(self, *argv: str, options: tuple[str, ...] = ()) -> str:
-        """Run a program of it as hardened as in production; return what it printed."""
-        return self.engine.docker(
-            *("run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "none"),
-            *("--security-opt", "no-new-privileges", *options, "--entrypoint", argv[0]),
-            *(self.tag, *argv[1:]),
-        ).stdout
-
-    def python(self, program: str, options: tuple[str, ...] = ()) -> Any:
-        """Run a Python program in it; return the JSON document that it printed."""
-        return json.loads(self.run("python", "-c", program, options=options))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ from leveret.topology.roles import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from pika.adapters.blocking_connection import BlockingChannel
 
@@ -238,3 +242,53 @@ def test_nobody_publishes_before_the_exchanges_restrict_it(fresh_vhost: Vhost) -
     fresh_vhost.declare()
     assert grant(management, name) == ()
     assert sorted(management.topic_permissions(name, user)) == ["leveret.delay", "leveret.jobs"]
+
+
+def apply_with(folder: Path, vhost: Vhost, management_url: str) -> subprocess.CompletedProcess[str]:
+    """Run the command that makes users and topology, as a container's first step does."""
+    return subprocess.run(
+        [sys.executable, "-m", "leveret", "topology", "apply", "--passwords", str(folder)],
+        env={
+            "PATH": os.environ["PATH"],
+            "LEVERET_AMQP_URL": vhost.url("admin"),
+            "LEVERET_MANAGEMENT_URL": management_url,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_one_command_makes_the_users_and_what_they_use(fresh_vhost: Vhost, tmp_path: Path) -> None:
+    """An administrator's command brings each role to its password and permissions."""
+    management, name = fresh_vhost.management, fresh_vhost.name
+    management.put_permissions(name, "leveret-relay", configure=".*", write=NOTHING, read=".*")
+    for role in ROLES:
+        (tmp_path / f"{role}.password").write_text(f"{fresh_vhost.passwords[role]}\n")
+    answer = apply_with(tmp_path, fresh_vhost, fresh_vhost.management_url)
+    assert answer.returncode == 0, answer.stderr
+    found = management.get("permissions", name, "leveret-relay")
+    role = ROLES["relay"]
+    assert (found["configure"], found["write"], found["read"]) == (
+        role.configure,
+        role.write,
+        role.read,
+    )
+    assert management.topic_permissions(name, "leveret-relay").keys() == role.topics.keys()
+    with channel_of(fresh_vhost, "relay") as channel:
+        publish("leveret.jobs", "default.email.send")(channel)
+
+
+def test_without_a_password_for_each_role_nothing_is_changed(
+    fresh_vhost: Vhost, tmp_path: Path
+) -> None:
+    """The operator learns which file is missing or empty."""
+    answer = apply_with(tmp_path, fresh_vhost, fresh_vhost.management_url)
+    assert answer.returncode == 2
+    assert "admin.password cannot be read" in answer.stderr
+    for role in ROLES:
+        (tmp_path / f"{role}.password").write_text("\n" if role == "worker" else "x")
+    answer = apply_with(tmp_path, fresh_vhost, fresh_vhost.management_url)
+    assert answer.returncode == 2
+    assert "worker.password is empty" in answer.stderr
+    assert fresh_vhost.management.queues(fresh_vhost.name) == []
