@@ -71,7 +71,11 @@ class Engine:
         ensure_apt(_PACKAGES, "a private Docker engine")
         self._take_lock()
         self._remove()  # what a run that was killed has left
-        (self.directory / "config").mkdir(parents=True, mode=0o700)
+        plugins = self.directory / "config" / "cli-plugins"
+        plugins.mkdir(parents=True, mode=0o700)
+        ours = Path(sys.executable).with_name("docker-compose")
+        if ours.exists():  # of this checkout's environment; else that of the machine
+            (plugins / "docker-compose").symlink_to(ours)
         self._log = (self.directory / "engine.log").open("wb")
         argv = [
             *("dockerd", "--host", f"unix://{self.socket}"),
@@ -134,10 +138,9 @@ class Engine:
     def compose(
         self, *argv: str, check: bool = True, timeout_seconds: float = 600.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run Docker Compose: the plugin where the machine has one, else that from PyPI."""
-        beside = Path(sys.executable).with_name("docker-compose")
-        command = [str(beside)] if beside.exists() else ["docker", "compose"]
-        return self.run([*command, *argv], check=check, timeout_seconds=timeout_seconds)
+        """Run Docker Compose."""
+        argv = ("docker", "compose", *argv)
+        return self.run(argv, check=check, timeout_seconds=timeout_seconds)
 
     def run(
         self,

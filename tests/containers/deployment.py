@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +42,7 @@ class Deployment:
         self.ports = chosen
         variables = {f"LEVERET_{name.upper()}_PORT": str(port) for name, port in chosen.items()}
         variables["LEVERET_SECRETS"] = str(self.folder / "secrets")
+        self.variables = variables
         envfile.write(self.folder / "compose.env", variables)
         subprocess.run(
             ["sh", str(ROOT / "compose" / "secrets.sh"), variables["LEVERET_SECRETS"]],
@@ -64,6 +66,26 @@ class Deployment:
             check=check,
             timeout_seconds=timeout_seconds,
         )
+
+    def shell(self, text: str) -> str:
+        """Run commands of a page in this checkout; return what they printed."""
+        answer = subprocess.run(
+            ["sh", "-euc", text],
+            cwd=ROOT,
+            env={
+                **self.engine.environment,
+                **self.variables,
+                "COMPOSE_PROJECT_NAME": self.project,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert answer.returncode == 0, f"{text}\n{answer.stdout}\n{answer.stderr}"
+        return answer.stdout
 
     def up(self, *services: str) -> Self:
         """Start services (all of the profile `core`), and wait until they are healthy."""
