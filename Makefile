@@ -19,7 +19,7 @@ BENCH := .venv-bench/.bench-$(call key,bench)
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(DEV) ## Create .venv with everything that developing needs

@@ -8,6 +8,7 @@ the outside (a build that installs packages) uses the machine's network.
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 import shutil
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-_PACKAGES = ("docker.io", "iptables", "runc", "mmdebstrap", "debian-archive-keyring")
+_PACKAGES = ("docker.io", "iptables", "runc", "iproute2", "mmdebstrap", "debian-archive-keyring")
 _READY_SECONDS = 60.0
 _END_SECONDS = 40.0
 #: Outside of what Docker takes by itself, so that an engine of the machine's is not disturbed.
 _BRIDGE = "leveret0"
 _ADDRESS = "172.30.0.1/24"
-_POOL = "base=172.30.16.0/20,size=24"
+_NETWORKS = ipaddress.IPv4Network("172.30.16.0/20")
+_POOL = f"base={_NETWORKS},size=24"
 #: The default has 64 MB of files open for each container's processes.
 _FILES = "nofile=20000:20000"
 
@@ -172,15 +174,13 @@ class Engine:
         return found[0]
 
     def _take_lock(self) -> None:
-        self._lock = self.directory.with_suffix(".lock").open("wb")
+        """Wait until no other checkout has an engine: they would have the same addresses."""
+        self._lock = (ELSEWHERE / "leveret-engine.lock").open("wb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.close()
-            self._lock = None
-            raise StackError(
-                "another run of this checkout has the private Docker engine: wait for its end"
-            ) from None
+            print("waiting for the end of another private Docker engine", flush=True)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def _end_stray(self) -> None:
         """End an engine whose run was killed, and with it the containers that it has."""
@@ -230,7 +230,12 @@ class Engine:
                 subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
         _ip("link", "delete", _BRIDGE)
+        for line in _ip("-oneline", "-4", "address", "show").splitlines():
+            _, name, _, address, *_ = line.split()
+            if name.startswith("br-") and ipaddress.ip_interface(address).ip in _NETWORKS:
+                _ip("link", "delete", name)
 
 
-def _ip(*argv: str) -> None:
-    subprocess.run(["ip", *argv], capture_output=True, check=False)
+def _ip(*argv: str) -> str:
+    answer = subprocess.run(["ip", *argv], capture_output=True, text=True, check=False)
+    return answer.stdout

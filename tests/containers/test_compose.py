@@ -17,13 +17,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pika
 import psycopg
 import pytest
 
 from actors import aggregate, cleanup, deliver, generate, resize, send
 from compose.demo.flights import write_parquet
 from compose.engine import bases
+from compose.native import docker
 from compose.native.paths import Checkout
+from compose.native.rabbitmq import Credentials
+from leveret.management import Management
 from leveret.publisher import Publisher
 from tests.containers.deployment import LONG_RUNNING, POOLS, Deployment
 from tests.containers.image import ROOT
@@ -355,3 +359,35 @@ def test_the_commands_of_the_page_work_as_they_stand(deployment):
     deployment.shell(page["stop"])
     assert deployment.engine.docker("ps", "--all", "--quiet").stdout.split() == []
     assert deployment.engine.docker("volume", "ls", "--quiet").stdout.split() == []
+
+
+def test_make_up_starts_the_two_servers_alone(images, tmp_path, monkeypatch):
+    """With the owner's and the superuser's passwords, on ports of its own; `clean` removes both."""
+    engine = images["leveret"].engine
+    bases.ensure(engine, Checkout.here(), bases.RABBITMQ, bases.POSTGRES)
+    for name, value in engine.environment.items():
+        monkeypatch.setenv(name, value)
+    checkout = Checkout(tmp_path)
+    checkout.stack.mkdir()
+    docker.engine_runs.cache_clear()
+    docker._up.cache_clear()
+    try:
+        found = docker.up(checkout, Credentials("leveret-owner", "rabbits"), "postgres-too")
+        assert [name for name, _ in docker.status(checkout)] == [
+            "container postgres",
+            "container rabbitmq",
+        ]
+        url = f"amqp://leveret-owner:rabbits@127.0.0.1:{found['amqp']}/leveret"
+        pika.BlockingConnection(pika.URLParameters(url)).close()
+        with Management(
+            f"http://leveret-owner:rabbits@127.0.0.1:{found['management']}"
+        ) as management:
+            assert "administrator" in management.tags()
+        login = f"postgresql://postgres:postgres-too@127.0.0.1:{found['postgres']}/postgres"
+        with psycopg.connect(login) as connection:
+            assert connection.info.server_version >= 170_000
+    finally:
+        docker.remove_data(checkout)
+        docker.engine_runs.cache_clear()
+        docker._up.cache_clear()
+    assert engine.docker("volume", "ls", "--quiet").stdout.split() == []

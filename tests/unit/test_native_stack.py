@@ -260,6 +260,28 @@ def test_the_broker_and_the_database_are_started_by_one_command(
     assert "secret" not in engine.read_text()
 
 
+def test_only_the_two_servers_are_started_with_their_secrets_in_files(
+    engine: Path, tmp_path: Path
+) -> None:
+    """The rest of compose.yaml is for another use; nobody else may enter the secrets' folder."""
+    checkout = paths.Checkout(tmp_path)
+    checkout.stack.mkdir()
+    for _ in range(2):  # files that are there already are replaced
+        docker._up.cache_clear()
+        docker.up(checkout, rabbitmq.Credentials("owner", "hidden"), "secret")
+    line = next(line for line in engine.read_text().splitlines() if " up " in line)
+    assert line.endswith(" up --detach --wait rabbitmq postgres")
+    folder = checkout.stack / "secrets"
+    assert mode(folder) == 0o700
+    assert (folder / "owner.conf").read_text().splitlines() == [
+        "default_user = owner",
+        "default_pass = hidden",
+        "default_vhost = leveret",
+    ]
+    assert (folder / "postgres.password").read_text() == "secret\n"
+    assert "hidden" not in (checkout.stack / "compose.env").read_text()
+
+
 def test_the_data_of_containers_goes_with_their_passwords(engine: Path, tmp_path: Path) -> None:
     """Volumes survive `down`, and are removed on demand."""
     checkout = paths.Checkout(tmp_path)
