@@ -367,6 +367,7 @@ def test_make_up_starts_the_two_servers_alone(images, tmp_path, monkeypatch):
     bases.ensure(engine, Checkout.here(), bases.RABBITMQ, bases.POSTGRES)
     for name, value in engine.environment.items():
         monkeypatch.setenv(name, value)
+    (tmp_path / "compose").symlink_to(ROOT / "compose")
     checkout = Checkout(tmp_path)
     checkout.stack.mkdir()
     docker.engine_runs.cache_clear()

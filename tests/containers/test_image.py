@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from pip._internal.models.index import PyPI
 
 from compose.engine import Engine, bases
 from compose.native.paths import Checkout
@@ -78,12 +81,33 @@ def test_the_image_says_what_it_is_and_probes_nothing(image):
     assert found["Entrypoint"] == ["python", "-m"]
 
 
+def index_hosts() -> set[str]:
+    """Return the hosts that this machine installs Python packages from."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    )
+    given = [asked.stdout, *(value for name, value in os.environ.items() if "INDEX" in name)]
+    named = {
+        urlsplit(url).hostname for text in given for url in re.findall(r"https?://[^\s']+", text)
+    }
+    return {PyPI.netloc, *filter(None, named)}
+
+
 def test_the_image_holds_no_secret_and_names_no_index(image):
     """Neither in its settings and history, nor in a file that says where packages came from."""
     history = image.engine.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image.tag)
     told = json.dumps(image.inspect()["Config"]) + history.stdout
     assert not re.search(r"index-url|find-links|trusted-host|://[^\s/]*@", told)
     assert not re.search(r"(?i)(password|token|secret)\w*=", told)
+    hosts = index_hosts()
+    assert hosts
+    assert not [host for host in hosts if host in told]
+    searching = (
+        "grep -rlF {} /srv/leveret /etc /root /home /opt/leveret --include='*' --exclude=METADATA "
+        "--exclude='*.py' --exclude='*.pyc' --exclude='*.so*' 2>/dev/null; true"
+    )
+    for host in hosts:
+        assert image.run("sh", "-c", searching.format(host)).split() == [], host
     script = (
         "find / -xdev \\( -name pip.conf -o -name uv.toml -o -name .netrc -o -name .pypirc "
         "-o -name '*.key' -o -name id_rsa -o -name direct_url.json -o -name .git "
