@@ -361,9 +361,8 @@ def test_the_commands_of_the_page_work_as_they_stand(deployment):
     assert deployment.engine.docker("volume", "ls", "--quiet").stdout.split() == []
 
 
-def test_make_up_starts_the_two_servers_alone(images, tmp_path, monkeypatch):
+def test_make_up_starts_the_two_servers_alone(engine, tmp_path, monkeypatch):
     """With the owner's and the superuser's passwords, on ports of its own; `clean` removes both."""
-    engine = images["leveret"].engine
     bases.ensure(engine, Checkout.here(), bases.RABBITMQ, bases.POSTGRES)
     for name, value in engine.environment.items():
         monkeypatch.setenv(name, value)

@@ -287,7 +287,9 @@ def test_another_team_adds_its_actors_with_a_dockerfile_of_its_own(images):
     acme = Image(engine, "acme-jobs:1")
     assert acme.inspect()["Config"]["User"] == "10001:10001"
     listed = acme.run("python", "-m", "leveret", "actors", "--json")
-    assert [one["actor"] for one in json.loads(listed)] == ["invoice.file"]
+    assert [
+        one["actor"] for one in json.loads(listed) if not one["actor"].startswith("leveret.")
+    ] == ["invoice.file"]
     named = acme.python(
         "import json\nfrom acme.jobs import file_name\n"
         "print(json.dumps(file_name.fn(customer='Müller & Söhne', number=7)))"
@@ -308,11 +310,12 @@ def deployment(images, tmp_path_factory) -> Iterator[Deployment]:
 
 @pytest.mark.parametrize("service", PROCESSES)
 def test_a_container_is_ready_soon_after_its_start(service, deployment):
-    """The best of three, since others use this machine too."""
-    best = 60.0
-    for _ in range(3):
-        best = min(best, deployment.seconds_to_ready(service))
+    """The best of some tries, since others may use this machine too."""
+    best = deployment.seconds_to_ready(service)
+    for _ in range(5):
         if best <= READY_SECONDS:
             break
+        wait_until(lambda: os.getloadavg()[0] < (os.cpu_count() or 1), timeout_seconds=20)
+        best = min(best, deployment.seconds_to_ready(service))
     print(f" {best:.2f} s", end="")
     assert best <= READY_SECONDS
