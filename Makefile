@@ -19,7 +19,7 @@ BENCH := .venv-bench/.bench-$(call key,bench)
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(DEV) ## Create .venv with everything that developing needs
@@ -43,6 +43,10 @@ demo: up ## Run the main job on real input: a year of flights, reports, mails, f
 .PHONY: test
 test: $(DEV) up ## Run all tests, in parallel, on the stack (ARGS="…" goes to pytest)
 	@$(BIN)/python -m pytest -n auto --durations=10 $(ARGS)
+
+.PHONY: k8s-test
+k8s-test: $(DEV) ## Check the manifests of k8s/ alone; they are part of `make test` as well
+	@$(BIN)/python -m pytest -n auto tests/unit/k8s $(ARGS)
 
 .PHONY: lint
 lint: $(DEV) ## Check style and formatting
