@@ -70,6 +70,10 @@ imports: $(DEV) ## Check which folder imports which
 docs: $(DEV) ## Write the generated pages of docs/reference anew
 	@$(BIN)/python -m docs.generate
 
+.PHONY: k8s
+k8s: $(DEV) ## Write anew what k8s/ has from elsewhere: users, alert rules, dashboards
+	@$(BIN)/python -m k8s.generate
+
 .PHONY: wheel
 wheel: $(DEV) ## Build the wheel into dist/, and try it in an empty environment
 	@$(BIN)/python .ci/check_wheel.py

@@ -37,21 +37,21 @@ def need(commands: Sequence[str], packages: Sequence[str], purpose: str) -> None
         pytest.skip(str(error))
 
 
-def npm(package: str) -> Path:
-    """Install an npm package (`amqplib@2`) below build/npm; return the node_modules it is in."""
+def npm(*packages: str) -> Path:
+    """Install npm packages (`amqplib@2`) below build/npm; return the node_modules they are in."""
     need(["node", "npm"], ["nodejs", "npm"], "what npm packages do in tests")
-    name = package.rpartition("@")[0]
+    name, *others = [package.rpartition("@")[0] for package in packages]
     # A folder for each: npm removes what it was not asked for, and tests run in parallel.
     folder = ROOT / "build" / "npm" / name.replace("/", "-").removeprefix("@")
     modules = folder / "node_modules"
-    if not (modules / name / "package.json").exists():
+    if not all((modules / each / "package.json").exists() for each in (name, *others)):
         folder.mkdir(parents=True, exist_ok=True)
         argv = ["npm", "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund"]
         reason = ""
         for _ in range(_ATTEMPTS):  # a registry that does not answer once mostly does the next time
             try:
                 done = subprocess.run(
-                    [*argv, package],
+                    [*argv, *packages],
                     cwd=folder,
                     env=_trusting(),
                     capture_output=True,
@@ -60,11 +60,11 @@ def npm(package: str) -> Path:
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                reason = f"npm has not installed {package} within 60 s"
+                reason = f"npm has not installed {' '.join(packages)} within 60 s"
                 continue
             if done.returncode == 0:
                 return modules
-            reason = f"npm cannot install {package}: {done.stderr[-500:]}"
+            reason = f"npm cannot install {' '.join(packages)}: {done.stderr[-500:]}"
         if os.geteuid() == 0:
             pytest.fail(reason)
         pytest.skip(reason)

@@ -41,9 +41,10 @@ def rendered(folder: str) -> str:
     return done.stdout
 
 
+@functools.cache
 def objects(folder: str) -> list[dict[str, Any]]:
-    """Return the objects of a folder of k8s/."""
-    return [one for one in yaml.safe_load_all(rendered(folder)) if one is not None]
+    """Return the objects of a folder of k8s/; they are shared, and not to be changed."""
+    return [one for one in yaml.load_all(rendered(folder), yaml.CSafeLoader) if one is not None]
 
 
 def overlay(name: str) -> list[dict[str, Any]]:
