@@ -34,8 +34,6 @@ def main() -> int:
         url, database_url = settings.require_amqp_url(), settings.require_database_url()
         logs.configure(settings.log_level, settings.log_format)
         engine = store.engine(database_url, pool_size=2, application="leveret recorder")
-        if not _wait_for(engine, stopping):
-            return 0
         recorder = Recorder(
             url,
             engine,
@@ -52,14 +50,19 @@ def main() -> int:
     except ConfigurationError as error:
         print(f"leveret recorder: {error}", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _n, _frame: recorder.stop())
-    if stopping:
-        recorder.stop()
-    server.start()
-    log.info("recorder.starting", queues=",".join(settings.queues), http=server.address)
+    server.start()  # from here on probes are answered, also while the database is away
     try:
+        if not _wait_for(engine, stopping):
+            return 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _n, _frame: recorder.stop())
+        if stopping:
+            recorder.stop()
+        log.info("recorder.starting", queues=",".join(settings.queues), http=server.address)
         recorder.run()
+    except ConfigurationError as error:
+        print(f"leveret recorder: {error}", file=sys.stderr)
+        return 2
     finally:
         server.stop()
         engine.dispose()

@@ -135,12 +135,14 @@ def test_a_broker_that_restarts_is_waited_for(
 
 
 def test_a_recorder_starts_before_its_database_and_leaves_when_told_to(recorders, private_postgres):
-    """It waits, says so once, and SIGTERM ends the waiting."""
+    """It waits, says so once, is alive and not ready, and SIGTERM ends the waiting."""
     server = private_postgres()
     migrated(server.url())
     server.stop()
     recorder = recorders(server.url())
     wait_until(lambda: "waiting_for_database" in recorder.log, timeout=30)
+    assert recorder.get("/livez")[0] == 200
+    assert recorder.get("/readyz")[0] == 503
     assert recorder.terminate() == 0
     recorder = recorders(server.url())
     wait_until(lambda: "waiting_for_database" in recorder.log, timeout=30)
