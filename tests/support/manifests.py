@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tests.support.pages import ROOT
 
 K8S = ROOT / "k8s"
 OVERLAYS = ("dev", "prod")
+COMPONENTS = tuple(sorted(path.parent.name for path in K8S.glob("components/*/kustomization.yaml")))
 WORKLOADS = ("Deployment", "Job")
 
 
@@ -24,6 +26,28 @@ def kubectl() -> str:
     found = str(beside) if beside.exists() else shutil.which("kubectl")
     assert found, "there is no kubectl beside this Python or on PATH; run `make setup`"
     return found
+
+
+def with_component(name: str) -> str:
+    """Make a folder that adds one component to the base; return its path from k8s/."""
+    folder = ROOT / "build" / "k8s" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    up = Path(os.path.relpath(K8S, folder)).as_posix()
+    text = yaml.safe_dump(
+        {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": "leveret",
+            "resources": [f"{up}/base"],
+            "components": [f"{up}/components/{name}"],
+        }
+    )
+    file = folder / "kustomization.yaml"
+    if not file.exists() or file.read_text() != text:
+        draft = file.with_name(f"{os.getpid()}.draft")
+        draft.write_text(text)
+        draft.replace(file)
+    return os.path.relpath(folder, K8S)
 
 
 @functools.cache

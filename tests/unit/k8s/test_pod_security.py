@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.manifests import OVERLAYS, WORKLOADS, container, of_kind, overlay, pod
+from tests.support.manifests import (
+    OVERLAYS,
+    WORKLOADS,
+    container,
+    objects,
+    of_kind,
+    overlay,
+    pod,
+    with_component,
+)
 
 EVERY = [(name, one) for name in OVERLAYS for one in of_kind(overlay(name), *WORKLOADS).values()]
 every_workload = pytest.mark.parametrize(
@@ -12,7 +21,12 @@ every_workload = pytest.mark.parametrize(
 )
 
 
-@every_workload
+@pytest.mark.parametrize(
+    "workload",
+    [one for _, one in EVERY]
+    + [of_kind(objects(with_component("deletion-cost")), "Deployment")["leveret-deletion-cost"]],
+    ids=lambda one: one["metadata"]["name"],
+)
 def test_pods_are_restricted(workload):
     """Not root, no more privileges, no capability, the runtime's seccomp profile, no host."""
     spec, only = pod(workload), container(workload)

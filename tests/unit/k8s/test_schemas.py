@@ -5,7 +5,7 @@ from __future__ import annotations
 import kubernetes_validate
 import pytest
 
-from tests.support.manifests import OVERLAYS, overlay
+from tests.support.manifests import COMPONENTS, OVERLAYS, objects, overlay, with_component
 
 #: The oldest release that the manifests promise to work with, one between, and the newest known.
 RELEASES = ("1.30", "1.34", "1.37")
@@ -33,3 +33,13 @@ def test_the_schemas_refuse_what_they_do_not_know():
     for spec in ({**first["spec"], "replica": 1}, {**first["spec"], "replicas": "two"}):
         with pytest.raises(kubernetes_validate.ValidationError):
             kubernetes_validate.validate({**first, "spec": spec}, RELEASES[-1], strict=True)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_stands_alone(component):
+    """Each can be added to the base without the others, and leaves it valid."""
+    found = objects(with_component(component))
+    assert len(found) > 20
+    for one in found:
+        if is_built_in(one):
+            kubernetes_validate.validate(one, RELEASES[-1], strict=True)
