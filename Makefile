@@ -48,6 +48,11 @@ test: $(DEV) up ## Run all tests, in parallel, on the stack (ARGS="…" goes to 
 k8s-test: $(DEV) ## Check the manifests of k8s/ alone; they are part of `make test` as well
 	@$(BIN)/python -m pytest -n auto tests/unit/k8s $(ARGS)
 
+OVERLAY ?= prod
+.PHONY: k8s-dry-run
+k8s-dry-run: $(DEV) ## Have the API server of your kubectl context check an overlay (OVERLAY=prod)
+	@$(BIN)/kubectl apply --server-side --dry-run=server -k k8s/overlays/$(OVERLAY)
+
 .PHONY: lint
 lint: $(DEV) ## Check style and formatting
 	@$(BIN)/ruff check .
