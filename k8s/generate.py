@@ -1,5 +1,7 @@
 """Write what k8s/ has from elsewhere in this tree: RabbitMQ's users, alert rules, dashboards.
 
+Kustomize reads nothing outside the folder that it is in, so that the rest are copies.
+
 ``python -m k8s.generate`` writes it, ``python -m k8s.generate --check`` names what is stale and
 ends with status 1 if anything is. A test does the same. Everything else in k8s/ is written by hand.
 """
@@ -16,9 +18,11 @@ from leveret.topology import ROLES, Role
 ROOT = Path(__file__).resolve().parents[1]
 COMPONENTS = ROOT / "k8s" / "components"
 USERS = COMPONENTS / "rabbitmq-cluster-operator" / "users.yaml"
+ADVANCED = COMPONENTS / "throwaway-servers" / "advanced.config"
 RULES = COMPONENTS / "prometheus-operator" / "rules"
 DASHBOARDS = COMPONENTS / "grafana"
 #: Where they come from.
+ADVANCED_SOURCE = ROOT / "compose" / "advanced.config"
 RULE_SOURCES = ROOT / "compose" / "prometheus" / "rules"
 DASHBOARD_SOURCES = ROOT / "compose" / "grafana" / "dashboards"
 NOTE = "# Written by `python -m k8s.generate` from {source}. Do not edit.\n"
@@ -28,7 +32,12 @@ VHOST = "leveret"
 
 def files() -> dict[Path, str]:
     """Return every generated file as it should be."""
-    return {USERS: users(), **rules(), **dashboards()}
+    return {
+        USERS: users(),
+        ADVANCED: ADVANCED_SOURCE.read_text(),
+        **rules(),
+        **dashboards(),
+    }
 
 
 def main() -> int:

@@ -192,7 +192,7 @@ def test_services_and_budgets_select_pods(name):
     ours = {
         key: one
         for key, one in of_kind(found, "Service", "PodDisruptionBudget").items()
-        if key not in of_kind(found, "RabbitmqCluster")
+        if key not in of_kind(found, "RabbitmqCluster", "StatefulSet")
     }
     for one in ours.values():
         selector = one["spec"]["selector"]

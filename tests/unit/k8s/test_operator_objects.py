@@ -16,7 +16,7 @@ from k8s import generate
 from leveret import metrics, names
 from leveret.topology import ROLES, build
 from tests.support import clients
-from tests.support.manifests import container, of_kind, overlay, pod
+from tests.support.manifests import OVERLAYS, container, of_kind, overlay, pod
 from tests.support.pages import ROOT
 
 #: The npm packages with the operators' types, made from their own definitions.
@@ -263,9 +263,10 @@ def test_each_process_has_its_own_user():
     }
 
 
-def test_urls_refer_to_variables_that_come_before_them():
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_urls_refer_to_variables_that_come_before_them(name):
     """Kubernetes leaves `$(NAME)` as it stands when NAME is defined later, or not at all."""
-    for workload in of_kind(overlay("prod"), "Deployment", "Job").values():
+    for workload in of_kind(overlay(name), "Deployment", "Job").values():
         known: set[str] = set()
         for variable in container(workload)["env"]:
             assert set(re.findall(r"\$\((\w+)\)", variable.get("value", ""))) <= known

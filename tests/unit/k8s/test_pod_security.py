@@ -24,7 +24,8 @@ every_workload = pytest.mark.parametrize(
 @pytest.mark.parametrize(
     "workload",
     [one for _, one in EVERY]
-    + [of_kind(objects(with_component("deletion-cost")), "Deployment")["leveret-deletion-cost"]],
+    + [of_kind(objects(with_component("deletion-cost")), "Deployment")["leveret-deletion-cost"]]
+    + [*of_kind(overlay("dev"), "StatefulSet").values()],
     ids=lambda one: one["metadata"]["name"],
 )
 def test_pods_are_restricted(workload):
