@@ -17,6 +17,7 @@ from leveret.declaration import load_actors
 from leveret.settings import Settings
 from services.worker.options import parse
 from tests.support.manifests import (
+    COMPONENTS,
     K8S,
     OVERLAYS,
     WORKLOADS,
@@ -26,6 +27,7 @@ from tests.support.manifests import (
     overlay,
     pod,
 )
+from tests.support.pages import ROOT
 
 POOL = "leveret.dev/pool"
 #: What a worker needs beside its grace: it says good-bye to its children, and a spare second or 5.
@@ -273,3 +275,59 @@ def test_the_first_phase_is_complete_in_itself(name):
         assert pod(job)["serviceAccountName"] in of_kind(first, "ServiceAccount")
         settings = container(job)["envFrom"][0]["configMapRef"]["name"]
         assert settings in of_kind(first, "ConfigMap")
+
+
+# -------------------------------------------------------------------------------------------- pages
+
+
+def table(page: str, first: str) -> dict[str, list[str]]:
+    """Return the rows of the table whose first column has this title, by their first cell."""
+    lines = (ROOT / "docs" / "how-to" / page).read_text().splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    rows = {}
+    for line in lines[begin + 2 :]:
+        if not line.startswith("|"):
+            break
+        key, *cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        rows[key] = cells
+    return rows
+
+
+def test_the_page_on_deploying_tells_what_the_pools_are():
+    """Its table has the numbers of the manifests."""
+    found = overlay("prod")
+    told = {}
+    for pool, deployment in pools(found).items():
+        asked = options(deployment, settings_of(found))
+        told[pool] = [
+            str(asked.threads),
+            str(asked.processes),
+            f"{asked.grace:.0f} s",
+            f"{pod(deployment)['terminationGracePeriodSeconds']} s",
+            pod(deployment)["priorityClassName"],
+        ]
+    assert table("deploy-on-kubernetes.md", "pool") == told
+
+
+def test_the_page_on_scaling_tells_what_the_triggers_are():
+    """Its table has the numbers of the scalers."""
+    told = {}
+    for one in of_kind(overlay("prod"), "ScaledObject").values():
+        spec = one["spec"]
+        backlog, age = (trigger["metadata"] for trigger in spec["triggers"])
+        told[one["metadata"]["labels"][POOL]] = [
+            f"{spec['minReplicaCount']} to {spec['maxReplicaCount']}",
+            backlog["value"],
+            f"{age['threshold']} s",
+        ]
+    assert table("scale-a-pool.md", "pool") == told
+
+
+def test_the_page_on_deploying_lists_every_component():
+    """Its first table names each folder of k8s/, and no other."""
+    named = {
+        each for cell in table("deploy-on-kubernetes.md", "folder") for each in cell.split("`, `")
+    }
+    there = {f"k8s/components/{component}" for component in COMPONENTS}
+    there |= {f"k8s/overlays/{name}" for name in OVERLAYS}
+    assert named == there | {"k8s/base", "k8s/secrets.example.yaml"}
