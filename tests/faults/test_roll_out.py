@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,19 @@ def ran_on(journal, workers, event: str = "end") -> list[str]:
     return [entry.job_id for entry in journal.entries(event) if entry.pid in children]
 
 
+def assert_each_ran_once(books, journal, jobs: list[str]) -> None:
+    """Each job started once and succeeded.
+
+    What one pool gives back may reach another just before that drains, too. Such a job has been
+    charged twice, and takes the way through the quarantine lane.
+    """
+    assert journal.starts() == dict.fromkeys(jobs, 1)
+    fates = books.fates(jobs)
+    assert fates["succeeded"] == len(jobs)
+    assert set(fates) <= {"succeeded", "quarantined"}
+    assert not any(books.dead_letters[job] for job in jobs)
+
+
 def test_a_roll_out_loses_no_job_and_runs_none_twice(pool, publisher, books, journal, stream):
     """Two old pods, one surge: the new one is ready before an old one is told to go, twice.
 
@@ -78,7 +92,7 @@ def test_a_roll_out_loses_no_job_and_runs_none_twice(pool, publisher, books, jou
     for leaving in old:
         new.append(pool(threads=2, prefetch=2))
         stream.wait_for(20)
-        leaving.terminate()
+        leaving.signal(signal.SIGTERM)
         stream.wait_for(20)
     done = len(ran_on(journal, new[0]) + ran_on(journal, new[1]))
     stream.wait_for(40)
@@ -94,9 +108,7 @@ def test_a_roll_out_loses_no_job_and_runs_none_twice(pool, publisher, books, jou
     assert [leaving.processes() for leaving in old] == [[], []]
     everything = [*stream.stop(), *held]
     books.wait_settled(everything)
-    assert journal.starts() == dict.fromkeys(everything, 1)
-    assert books.fates(everything) == {"succeeded": len(everything)}
-    assert not any(books.dead_letters[job] for job in everything)
+    assert_each_ran_once(books, journal, everything)
 
 
 def test_a_pool_that_is_scaled_to_none_leaves_its_jobs_to_the_next(
@@ -107,12 +119,10 @@ def test_a_pool_that_is_scaled_to_none_leaves_its_jobs_to_the_next(
     workers = [pool(threads=2), pool(threads=2)]
     stream.wait_for(40)
     for each in workers:
-        each.terminate()
+        each.signal(signal.SIGTERM)
     assert [each.process.wait(30) for each in workers] == [0, 0]
     stream.wait_for(40)
     pool(threads=2)
     everything = stream.stop()
     books.wait_settled(everything)
-    assert journal.starts() == dict.fromkeys(everything, 1)
-    assert set(books.fates(everything)) <= {"succeeded", "quarantined"}
-    assert books.fates(everything)["succeeded"] == len(everything)
+    assert_each_ran_once(books, journal, everything)
