@@ -16,6 +16,9 @@ from leveret.broker import LeveretBroker, unwrapped
 from leveret.cli.app import app
 from leveret.declaration import load_actors
 from leveret.settings import Settings
+from scheduler import scheduler
+from services.api import server
+from services.relay import relay
 from services.worker.options import parse
 from tests.support.manifests import (
     COMPONENTS,
@@ -239,6 +242,21 @@ def test_a_pool_is_given_the_time_to_drain(name):
         pause = container(deployment)["lifecycle"]["preStop"]["sleep"]["seconds"]
         patience = pod(deployment)["terminationGracePeriodSeconds"]
         assert patience == pause + grace + FAREWELL_SECONDS, pool
+
+
+@pytest.mark.parametrize(
+    ("component", "grace"),
+    [
+        ("api", server._GRACE_SECONDS),
+        ("relay", relay._GRACE_SECONDS),
+        ("scheduler", scheduler._GRACE_SECONDS),
+    ],
+)
+def test_a_process_is_given_the_time_to_end(component, grace):
+    """Kubernetes waits at least twice as long as the process itself, after `preStop`."""
+    deployment = of_kind(overlay("prod"), "Deployment")[f"leveret-{component}"]
+    pause = container(deployment)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod(deployment)["terminationGracePeriodSeconds"] >= pause + 2 * grace
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
