@@ -40,23 +40,34 @@ def files() -> dict[Path, str]:
     }
 
 
+def stale() -> list[Path]:
+    """Return the files that are not as they should be: missing, different, or without a source."""
+    wanted = files()
+    there = {
+        path for folder in (RULES, DASHBOARDS / "dashboards") for path in sorted(folder.glob("*"))
+    }
+    differs = [path for path, text in wanted.items() if not _has(path, text)]
+    return [*differs, *sorted(there - wanted.keys())]
+
+
 def main() -> int:
     """Write the files, or with ``--check`` only compare them."""
-    wanted = files()
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    orphans = [
-        path
-        for folder in (RULES, DASHBOARDS / "dashboards")
-        for path in sorted(folder.glob("*"))
-        if path not in wanted
-    ]
-    check = "--check" in sys.argv[1:]
-    for path in (*stale, *orphans):
+    wanted, check = files(), "--check" in sys.argv[1:]
+    found = stale()
+    for path in found:
         print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
-        if not check:
+        if check:
+            continue
+        if path in wanted:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[path]) if path in wanted else path.unlink()
-    return 1 if check and (stale or orphans) else 0
+            path.write_text(wanted[path])
+        else:
+            path.unlink()
+    return 1 if check and found else 0
+
+
+def _has(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 # -------------------------------------------------------------------------------------------- users

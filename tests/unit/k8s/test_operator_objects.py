@@ -16,7 +16,7 @@ from k8s import generate
 from leveret import metrics, names
 from leveret.topology import ROLES, build
 from tests.support import clients
-from tests.support.manifests import OVERLAYS, container, of_kind, overlay, pod
+from tests.support.manifests import OVERLAYS, container, of_kind, overlay, pod, rendered
 from tests.support.pages import ROOT
 
 #: The npm packages with the operators' types, made from their own definitions.
@@ -176,12 +176,36 @@ def cluster() -> dict:
 
 def test_generated_manifests_are_fresh():
     """What comes from elsewhere in the tree is what stands there; `make k8s` writes it anew."""
-    stale = [
-        path.relative_to(ROOT).as_posix()
-        for path, text in generate.files().items()
-        if not path.exists() or path.read_text() != text
-    ]
+    stale = [path.relative_to(ROOT).as_posix() for path in generate.stale()]
     assert not stale, f"stale: {', '.join(stale)}; run `make k8s`"
+
+
+def test_rules_and_dashboards_become_objects(tmp_path, monkeypatch):
+    """A rule file is wrapped as it stands; a dashboard is a ConfigMap that the sidecar finds."""
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    for name, folder in (("RULES", "rules"), ("DASHBOARDS", "grafana")):
+        monkeypatch.setattr(generate, name, tmp_path / folder)
+    for name, file, text in (
+        ("RULE_SOURCES", "slow.yaml", "# Why.\ngroups:\n  - name: slow\n    rules: []\n"),
+        ("DASHBOARD_SOURCES", "pools.json", '{"title": "Pools"}\n'),
+    ):
+        folder = tmp_path / name.lower()
+        folder.mkdir()
+        (folder / file).write_text(text)
+        monkeypatch.setattr(generate, name, folder)
+    for path, text in {**generate.rules(), **generate.dashboards()}.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "kustomization.yaml").write_text("components: [rules, grafana]\n")
+    found = yaml.safe_load_all(rendered(str(tmp_path)))
+    rule, board = sorted(found, key=lambda one: one["kind"], reverse=True)
+    assert rule["metadata"]["name"] == "leveret-slow"
+    assert rule["spec"] == {"groups": [{"name": "slow", "rules": []}]}
+    assert board["metadata"] == {
+        "name": "leveret-dashboard-pools",
+        "labels": {"grafana_dashboard": "1"},
+    }
+    assert json.loads(board["data"]["pools.json"]) == {"title": "Pools"}
 
 
 def test_users_may_do_what_their_role_may_do():
