@@ -190,6 +190,15 @@ def test_probes_ask_where_the_process_answers(name):
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
+def test_a_pod_that_is_beyond_help_is_not_waited_for(name):
+    """When the liveness probe fails, the pool's grace does not count: it may be hours."""
+    for deployment in of_kind(overlay(name), "Deployment").values():
+        probe = container(deployment)["livenessProbe"]
+        assert probe["terminationGracePeriodSeconds"] == 60
+        assert probe["periodSeconds"] * probe["failureThreshold"] == 30
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
 def test_services_and_budgets_select_pods(name):
     """Each selector finds the pods of exactly one Deployment."""
     found = overlay(name)
