@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -43,32 +44,38 @@ def npm(*packages: str) -> Path:
     name, *others = [package.rpartition("@")[0] for package in packages]
     # A folder for each: npm removes what it was not asked for, and tests run in parallel.
     folder = ROOT / "build" / "npm" / name.replace("/", "-").removeprefix("@")
+    folder.mkdir(parents=True, exist_ok=True)
     modules = folder / "node_modules"
-    if not all((modules / each / "package.json").exists() for each in (name, *others)):
-        folder.mkdir(parents=True, exist_ok=True)
-        argv = ["npm", "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund"]
-        reason = ""
-        for _ in range(_ATTEMPTS):  # a registry that does not answer once mostly does the next time
-            try:
-                done = subprocess.run(
-                    [*argv, *packages],
-                    cwd=folder,
-                    env=_trusting(),
-                    capture_output=True,
-                    text=True,
-                    timeout=60,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                reason = f"npm has not installed {' '.join(packages)} within 60 s"
-                continue
-            if done.returncode == 0:
-                return modules
-            reason = f"npm cannot install {' '.join(packages)}: {done.stderr[-500:]}"
-        if os.geteuid() == 0:
-            pytest.fail(reason)
-        pytest.skip(reason)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one test process installs, and others wait for it
+        if not all((modules / each / "package.json").exists() for each in (name, *others)):
+            _install(folder, packages)
     return modules
+
+
+def _install(folder: Path, packages: Sequence[str]) -> None:
+    argv = ["npm", "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund"]
+    reason = ""
+    for _ in range(_ATTEMPTS):  # a registry that does not answer once mostly does the next time
+        try:
+            done = subprocess.run(
+                [*argv, *packages],
+                cwd=folder,
+                env=_trusting(),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            reason = f"npm has not installed {' '.join(packages)} within 60 s"
+            continue
+        if done.returncode == 0:
+            return
+        reason = f"npm cannot install {' '.join(packages)}: {done.stderr[-500:]}"
+    if os.geteuid() == 0:
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def _trusting() -> dict[str, str]:
