@@ -28,6 +28,9 @@ __all__ = ["Management", "ensure_users", "grant", "provision"]
 
 _JSON = dict[str, Any]
 
+#: What may be asked twice.
+_REPEATABLE = ("GET", "HEAD", "PUT")
+
 
 class Management:
     """The management API at ``url``, which carries the user and the password. Thread-safe.
@@ -214,7 +217,17 @@ class Management:
     ) -> httpx.Response:
         where = "/".join(quote(part, safe="") for part in path)
         try:
-            response = self._http.request(method, where, params=query, json=body, headers=headers)
+            try:
+                response = self._http.request(
+                    method, where, params=query, json=body, headers=headers
+                )
+            except httpx.RemoteProtocolError:
+                # The server closed a connection that had been idle just as it was to be used.
+                if method not in _REPEATABLE:
+                    raise
+                response = self._http.request(
+                    method, where, params=query, json=body, headers=headers
+                )
         except httpx.HTTPError as error:
             raise ManagementError(
                 f"the management API at {self.address} did not answer {method} {where}: "

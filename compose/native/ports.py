@@ -6,6 +6,7 @@ import http.client
 import json
 import secrets
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from compose.native.errors import StackError
@@ -19,6 +20,8 @@ HOST = "127.0.0.1"
 #: that none of those can take a port between its choice and its use.
 FIRST, LAST = 18_000, 32_000
 _ATTEMPTS = 200
+#: How long the kernel and its children may keep the port of a server that was killed.
+_RELEASE_SECONDS = 5.0
 
 
 def is_free(port: int) -> bool:
@@ -65,16 +68,27 @@ def remembered(file: Path, names: Iterable[str]) -> dict[str, int]:
     """Return a port for each name: the one kept in `file`, or a new one, which is kept there.
 
     A kept port that somebody else uses by now is replaced; so ask only while the server is down.
+    One that has just been killed may hold its port for a moment more, and gets it again.
     """
     known = load(file)
     ports: dict[str, int] = {}
     for name in names:
         port = known.get(name)
-        if port is None or not is_free(port):
+        if port is None or not _becomes_free(port):
             port = choose([*ports.values(), *known.values()])
         ports[name] = port
     file.write_text(json.dumps({**known, **ports}, indent=1) + "\n", encoding="utf-8")
     return ports
+
+
+def _becomes_free(port: int) -> bool:
+    """Tell whether a port is free, or is so within a few seconds."""
+    end = time.monotonic() + _RELEASE_SECONDS
+    while not is_free(port):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def load(file: Path) -> dict[str, int]:
