@@ -143,7 +143,7 @@ def test_a_worker_that_slept_beyond_its_lease_cannot_commit(
     """Another has taken over meanwhile; the sleeper's effects are rolled back, and it says so."""
     sleeper = once_pool(threads=1, prefetch=1)
     job = publisher.send("once.sleep", {"n": 1}, queue="default")
-    wait_until(lambda: journal.entries("hold"), timeout=60, what="the job is at the gate")
+    wait_until(lambda: journal.entries("hold"), timeout=20, what="the job is at the gate")
     [child] = sleeper.children()
     os.kill(child, signal.SIGSTOP)
     try:
@@ -175,13 +175,14 @@ def test_a_claim_is_taken_over_when_the_lease_of_a_killed_worker_is_over(
     """The next delivery waits for that, and runs with the next epoch, as the same attempt."""
     workers = once_pool(threads=1)
     job = publisher.send("once.sleep", {"n": 2}, queue="default")
-    wait_until(lambda: journal.entries("hold"), timeout=60, what="the job is at the gate")
+    wait_until(lambda: journal.entries("hold"), timeout=20, what="the job is at the gate")
     os.kill(workers.children()[0], signal.SIGKILL)
     books.wait_settled([job])
     assert query(postgres, "SELECT n, job_id FROM effect") == [(2, job)]
     assert query(postgres, "SELECT state, epoch FROM claims") == [("done", 2)]
     assert set(books.fates([job])) == {"snoozed", "succeeded"}
-    assert journal.starts_by_attempt() == {(job, 1): 2}
+    starts = journal.starts_by_attempt()
+    assert {key: count for key, count in starts.items() if key[0] == job} == {(job, 1): 2}
 
 
 def test_without_its_database_a_job_that_is_once_is_put_off_and_others_run(
