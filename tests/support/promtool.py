@@ -1,4 +1,4 @@
-"""Prometheus' own checker of rules, from this machine or out of Debian's package."""
+"""Prometheus and its own checker of rules, from this machine or out of Debian's package."""
 
 from __future__ import annotations
 
@@ -16,29 +16,34 @@ from tests.support.pages import ROOT
 _PACKAGE = "prometheus"
 
 
-@functools.cache
 def promtool() -> Path:
-    """Return the program; skip the test, saying why, where it cannot be had.
+    """Return the checker of rules; skip the test, saying why, where it cannot be had."""
+    return program("promtool")
+
+
+@functools.cache
+def program(name: str) -> Path:
+    """Return a program of the package; skip the test, saying why, where it cannot be had.
 
     It is looked for on the PATH, then in build/promtool, where it is unpacked from the package
     without installing that, for which nobody has to be root.
     """
-    found = shutil.which("promtool")
+    found = shutil.which(name)
     if found is not None:
         return Path(found)
-    kept = ROOT / "build" / "promtool" / "promtool"
+    kept = ROOT / "build" / "promtool" / name
     if not kept.exists():
-        missing = [name for name in ("apt-get", "dpkg-deb", "tar") if shutil.which(name) is None]
+        missing = [tool for tool in ("apt-get", "dpkg-deb", "tar") if shutil.which(tool) is None]
         if missing:
-            pytest.skip(f"promtool is not installed, and {missing[0]} is not there to unpack it")
+            pytest.skip(f"{name} is not installed, and {missing[0]} is not there to unpack it")
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            unpacked = _unpack(Path(folder))
-            unpacked.replace(kept)  # another process may be at it, too
+            for unpacked in _unpack(Path(folder)):
+                unpacked.replace(kept.parent / unpacked.name)  # another process may be at it, too
     return kept
 
 
-def _unpack(folder: Path) -> Path:
+def _unpack(folder: Path) -> list[Path]:
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
     private = [
@@ -56,12 +61,13 @@ def _unpack(folder: Path) -> Path:
         )
     packages = list(folder.glob(f"{_PACKAGE}_*.deb"))
     if said is not None or not packages:
-        pytest.skip(f"promtool is not installed, and Debian's package cannot be had: {said}")
+        pytest.skip(f"Prometheus is not installed, and Debian's package cannot be had: {said}")
     stream = folder / "package.tar"
     with stream.open("wb") as output:
         subprocess.run(["dpkg-deb", "--fsys-tarfile", packages[0]], stdout=output, check=True)
-    subprocess.run(["tar", "-xf", stream, "-C", folder, "./usr/bin/promtool"], check=True)
-    return folder / "usr" / "bin" / "promtool"
+    programs = [f"./usr/bin/{name}" for name in ("prometheus", "promtool")]
+    subprocess.run(["tar", "-xf", stream, "-C", folder, *programs], check=True)
+    return [folder / name for name in programs]
 
 
 def _run(argv: list[str], folder: Path) -> str | None:
