@@ -411,7 +411,7 @@ def _span(time: timedelta) -> str:
 
 
 def metric_page() -> str:
-    """Tabulate the metrics that a worker pool shows."""
+    """Tabulate the metrics."""
     rows = []
     for name in sorted(metrics.__all__):
         collector: Any = getattr(metrics, name)
@@ -423,31 +423,38 @@ def metric_page() -> str:
             (
                 _code(description.name + suffix),
                 description.type,
+                description.unit,
                 ", ".join(map(_code, collector._labelnames)),  # noqa: SLF001
+                ", ".join(metrics.shown_by(collector)),
                 description.documentation,
             )
         )
-    rows.append(
-        (
-            "`leveret_worker_restarts_total`",
-            "counter",
-            "",
-            "Worker processes that died and were started again.",
-        )
-    )
     return (
         "# Metrics\n\n"
         + NOTE.format(source="leveret/metrics.py")
-        + "`GET /metrics` of a worker pool, with `--http-port` set, in Prometheus' text format. "
-        "The counts of all\nprocesses of the pool are added up, and those of a process that died "
-        "stay.\n\n"
-        + table(("metric", "type", "labels", "meaning"), sorted(rows))
-        + "\n`outcome` is one of `succeeded`, `retrying`, `snoozed`, `dead`, `expired`, "
-        "`cancelled`, `quarantined`.\n`actor` is `unknown` for what names no actor of this "
-        "worker, so that a publisher cannot make up labels.\n\nWhat waits in a queue is RabbitMQ's "
-        "own to tell: its Prometheus plugin counts `leveret.<queue>`,\n`leveret.dead.<queue>` and "
-        "the rest.\n"
+        + _METRICS
+        + table(("metric", "type", "unit", "labels", "process", "meaning"), sorted(rows))
+        + _LABELS
     )
+
+
+_METRICS = """Every process answers `GET /metrics` on its port of health checks, in the text
+format of Prometheus, or, if asked for it, in that of OpenMetrics: then with exemplars.
+
+A process shows every metric that it knows of; *process* is the one that has something to say. In
+the others a count stays 0, and a gauge is 0, or NaN where 0 would be an answer: so add up, or take
+the least or the greatest, over all of them. What a worker pool shows is that of all its processes,
+added up: counts of a process that died stay, its gauges go.
+
+"""
+_LABELS = """
+**Labels are bounded.** A publisher cannot make them up, nor can whoever asks for a path.
+`actor` is `unknown` for what names no actor of the worker; `outcome` is one of `succeeded`,
+`retrying`, `snoozed`, `dead`, `expired`, `cancelled`, `quarantined`.
+
+**The broker's own.** What waits in a queue is RabbitMQ's to tell: its Prometheus plugin counts
+`leveret.<queue>`, `leveret.dead.<queue>` and the rest.
+"""
 
 
 if __name__ == "__main__":
