@@ -16,6 +16,7 @@ from leveret.ledger.value import (
     wire,
 )
 from leveret.message import PREFIX, job_time
+from leveret.message.trace import read_traceparent
 
 __all__ = ["read_published"]
 
@@ -68,7 +69,7 @@ def read_published(message: Message) -> JobEvent | None:
         due_at = moment_in(headers.get(f"{PREFIX}due-at")) or due_at
         expires_at = moment_in(headers.get(f"{PREFIX}expires-at"))
         idempotency_key = text_in(headers.get(f"{PREFIX}idempotency-key"))
-        traceparent = text_in(headers.get("traceparent"))
+        traceparent = read_traceparent(headers.get("traceparent"))
     if state is State.SCHEDULED and due_at is None and delay is not None:
         due_at = in_range((published_at or 0) + delay.total_seconds())
     return JobEvent(

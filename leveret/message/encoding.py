@@ -15,6 +15,7 @@ from leveret.message.job import Job
 from leveret.message.moment import format_time
 from leveret.message.reason import Reason
 from leveret.message.text import bytes_of
+from leveret.message.trace import read_trace
 
 __all__ = ["PERSISTENT", "encode"]
 
@@ -44,10 +45,9 @@ def encode(job: Job, *, timestamp: float) -> tuple[str, str, pika.BasicPropertie
         if value is not None and value != header.default and header.attribute != "due_at":
             headers = headers or {}
             headers[PREFIX + name] = header.write(value)
-    for name in ("traceparent", "tracestate"):
-        if (value := getattr(job, name)) is not None:
-            headers = headers or {}
-            headers[name] = value
+    if job.traceparent is not None:
+        trace = read_trace({"traceparent": job.traceparent, "tracestate": job.tracestate})
+        headers = {**(headers or {}), **trace} or None
     properties = pika.BasicProperties(
         content_type=CONTENT_TYPE,
         delivery_mode=PERSISTENT,

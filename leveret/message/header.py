@@ -11,6 +11,7 @@ from leveret.errors import InvalidJob
 from leveret.message.moment import format_time, read_moment
 from leveret.message.reason import Reason
 from leveret.message.text import bytes_of
+from leveret.message.trace import read_trace
 
 __all__ = ["BROKER_HEADERS", "HEADERS", "PREFIX", "Header", "read_headers"]
 
@@ -192,8 +193,6 @@ def read_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
                 raise InvalidJob(
                     Reason.BAD_HEADER, f"the header {name} is {str(value)[:200]!r}, not {error}"
                 ) from None
-    for name in ("traceparent", "tracestate"):
-        value = headers.get(name)
-        if isinstance(value, str):  # what is not valid is ignored, as W3C asks
-            fields[name] = value
+    if "traceparent" in headers:
+        fields.update(read_trace(headers))
     return fields

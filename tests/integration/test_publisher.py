@@ -341,9 +341,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_leaves(vhost, broker):
 def test_a_job_that_cannot_be_encoded_fails_alone(publisher, broker):
     """A header that has no form in UTF-8, say, which only the wire notices."""
     good = [publisher.publish("a.b", {"n": n}, queue="bulk") for n in range(20)]
-    bad = publisher.publish_job(
-        Job(actor="a.b", id=new_id(), queue="bulk", traceparent="\ud800"), timeout=5
-    )
+    bad = publisher._receipt(Job(actor="a.b", id=new_id(), queue="bulk"), 5)
+    bad.properties.headers = {"x-theirs": "\ud800"}
+    publisher._admit(bad, may_block=True)
     more = [publisher.publish("a.b", {"n": n}, queue="bulk") for n in range(20, 40)]
     with pytest.raises(PublishError, match="cannot be encoded"):
         bad.wait()

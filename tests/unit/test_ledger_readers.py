@@ -17,6 +17,7 @@ from leveret.ledger.letter import read_dead_letter
 from leveret.ledger.record import read_records
 from leveret.ledger.tap import read_published
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 JOB = "01980000-0000-7000-8000-000000000001"
 
 
@@ -54,7 +55,7 @@ def test_a_job_is_read_with_all_that_the_contract_knows():
         headers={
             "x-leveret-expires-at": "2026-01-31T12:00:00Z",
             "x-leveret-idempotency-key": "k",
-            "traceparent": "00-1-2-00",
+            "traceparent": TRACE,
             "x-leveret-attempt": 3,
             "x-leveret-run": 2,
         },
@@ -63,7 +64,7 @@ def test_a_job_is_read_with_all_that_the_contract_knows():
     assert (event.id, content.actor, content.queue) == (JOB, "work.do", "default")
     assert (content.routing_key, content.body) == ("default.work.do", b'{"n": 1}')
     assert (content.correlation_id, content.app_id, content.priority) == ("order-7", "shop", 4)
-    assert (content.idempotency_key, content.traceparent) == ("k", "00-1-2-00")
+    assert (content.idempotency_key, content.traceparent) == ("k", TRACE)
     assert (content.expires_at, content.published_at) == (1_769_860_800.0, 1_751_000_000.0)
     assert json.loads(content.headers)["x-leveret-attempt"] == 3
     assert (event.standing.run, event.standing.attempt, str(event.standing.state)) == (

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from leveret.ledger import query
+from leveret.message.trace import read_trace
 from leveret.store.api_keys import Scope
 from services.api.again import REPLAYED, Again, IdempotencyKey, say_replayed
 from services.api.catalogue import Prepared
@@ -244,9 +245,4 @@ _NO_PARTITION = "23514"
 
 def _trace(request: Request) -> dict[str, str]:
     """Return the W3C trace context of a request, as far as a job can carry it."""
-    found = {}
-    for name in ("traceparent", "tracestate"):
-        value = request.headers.get(name)
-        if value is not None and value.isascii() and value.isprintable() and len(value) <= 512:
-            found[name] = value
-    return found if "traceparent" in found else {}
+    return read_trace(request.headers)
