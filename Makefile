@@ -72,8 +72,9 @@ imports: $(DEV) ## Check which folder imports which
 	@$(BIN)/lint-imports
 
 .PHONY: docs
-docs: $(DEV) ## Write the generated pages of docs/reference anew
+docs: $(DEV) ## Write the generated pages of docs/reference anew, and the site into build/site
 	@$(BIN)/python -m docs.generate
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: k8s
 k8s: $(DEV) ## Write anew what k8s/ has from elsewhere: users, alert rules, dashboards
