@@ -18,14 +18,14 @@ from leveret.cli import (
     keys,
     migrate,
     outbox,
+    queues,
     retention,
     schedules,
     topology,
 )
 from leveret.cli import jobs as jobs_commands
-from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table, vhost_of
-from leveret.errors import ConfigurationError, InvalidJob
-from leveret.management import Management
+from leveret.cli.common import AsJson, guarded, load_actors, print_json, print_table
+from leveret.errors import InvalidJob
 from leveret.message import Reason
 from leveret.publisher import Publisher
 from leveret.settings import Settings
@@ -50,6 +50,7 @@ app.command()(migrate.migrate)
 app.command()(retention.retention)
 app.command()(jobs_commands.workers)
 app.command()(audit.audit)
+app.command()(queues.queues)
 
 
 @app.command()
@@ -147,40 +148,6 @@ def asyncapi(
     settings = Settings.from_env()
     described = contract.describe(load_actors(settings))
     print_json(contract.document(described, settings.queues, title=title))
-
-
-@app.command()
-@guarded
-def queues(as_json: AsJson = False) -> None:
-    """Show what waits in each queue, and who consumes it."""
-    settings = Settings.from_env()
-    if settings.management_url is None:
-        raise ConfigurationError("LEVERET_MANAGEMENT_URL is not set")
-    with Management(settings.management_url) as management:
-        found = [
-            queue
-            for queue in management.queues(vhost_of(settings.require_amqp_url()))
-            if queue["name"].startswith("leveret.")
-        ]
-    shown = [
-        {
-            "queue": queue["name"],
-            "ready": queue.get("messages_ready", 0),
-            "unacked": queue.get("messages_unacknowledged", 0),
-            "consumers": queue.get("consumers", 0),
-        }
-        for queue in sorted(found, key=lambda queue: str(queue["name"]))
-    ]
-    if as_json:
-        print_json(shown)
-        return
-    waiting = [q for q in shown if not str(q["queue"]).startswith("leveret.delay.")]
-    delayed = sum(int(str(q["ready"])) for q in shown) - sum(int(str(q["ready"])) for q in waiting)
-    rows = [tuple(q.values()) for q in waiting]
-    print_table(
-        ("queue", "ready", "unacked", "consumers"),
-        [*rows, ("(in the delay wheel)", delayed, "", "")],
-    )
 
 
 @app.command()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leveret.cli.common import AsJson, guarded
+from leveret.cli.common import AsJson, guarded, moment
 from leveret.cli.selection import LAST_ID, ActorOption, ReasonOption, selecting
 from leveret.errors import ConfigurationError
 
@@ -44,6 +45,10 @@ def _chosen(selection: Selection, *, everything: bool) -> Selection:
 def groups(
     actor: ActorOption = None,
     reason: ReasonOption = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=moment, help="Seen for the first time since then, or since 90m, 2h."),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Also those in which nothing is open.")
     ] = False,
@@ -62,6 +67,7 @@ def groups(
         only_open=not everything,
         actor=actor,
         reason=reason,
+        since=since,
         limit=limit,
         after=after,
         as_json=as_json,
@@ -177,13 +183,16 @@ def _edits(text: str) -> dict[str, Any]:
 def discard(
     selection: Selection,
     everything: AllOption = False,
+    note: Annotated[
+        str | None, typer.Option(help="Why, for whoever asks later; kept in the audit log.")
+    ] = None,
     yes: YesOption = False,
     as_json: AsJson = False,
 ) -> None:
     """Set dead letters aside for good; they can still be looked at."""
     from leveret.cli import deadview  # noqa: PLC0415
 
-    deadview.discard(_chosen(selection, everything=everything), yes=yes, as_json=as_json)
+    deadview.discard(_chosen(selection, everything=everything), note=note, yes=yes, as_json=as_json)
 
 
 @app.command()

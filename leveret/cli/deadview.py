@@ -81,6 +81,7 @@ def groups(
     only_open: bool,
     actor: str | None,
     reason: str | None,
+    since: datetime | None,
     limit: int,
     after: str | None,
     as_json: bool,
@@ -93,6 +94,7 @@ def groups(
             only_open=only_open,
             actor=actor,
             reason=reason,
+            since=since,
             limit=limit,
             after=after,
         )
@@ -100,7 +102,7 @@ def groups(
         print_json({"items": [asdict(group) for group in page.items], "next": page.next})
         return
     print_table(
-        ("group", "actor", "reason", "open", "replayed", "again", "latest", "error"),
+        ("group", "actor", "reason", "open", "replayed", "again", "first", "latest", "error"),
         [
             (
                 group.fingerprint[:_FINGERPRINT],
@@ -109,6 +111,7 @@ def groups(
                 group.open,
                 group.replayed,
                 group.died_again,
+                _time(group.first_at),
                 _time(group.last_at),
                 _error(group),
             )
@@ -374,13 +377,13 @@ def cancel(replay_id: int, *, as_json: bool) -> None:
         )
 
 
-def discard(selection: Selection, *, yes: bool, as_json: bool) -> None:
+def discard(selection: Selection, *, note: str | None, yes: bool, as_json: bool) -> None:
     """Discard dead letters."""
     with _database() as engine:
         selection, total = _count(engine, selection)
         confirm(f"Discard {_letters(total)}?", yes=yes)
         with _refusals_audited(engine, "dead-letters.discard"), engine.begin() as connection:
-            done = discard_letters(connection, selection, by=audit_log.operator())
+            done = discard_letters(connection, selection, by=audit_log.operator(), note=note)
     if as_json:
         print_json({"discarded": done})
     else:

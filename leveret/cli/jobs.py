@@ -1,4 +1,4 @@
-"""``leveret jobs list`` and ``show``, and ``leveret workers``: what the ledger knows."""
+"""``leveret jobs list``, ``show``, ``errors``, and ``leveret workers``: what the ledger knows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What reads the database is imported by the command that does: it costs the others a third of a
 # second.
 
-__all__ = ["list_jobs", "register", "show", "workers"]
+__all__ = ["errors", "list_jobs", "register", "show", "workers"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``leveret jobs``."""
     app.command("list")(list_jobs)
     app.command()(show)
+    app.command()(errors)
 
 
 @guarded
@@ -164,6 +165,43 @@ def show(
     for attempt in attempts if traceback else ():
         if attempt.traceback:
             print(f"\nattempt {attempt.attempt} of run {attempt.run}:\n{attempt.traceback}")
+
+
+@guarded
+def errors(
+    actor: Annotated[str | None, typer.Option(help="The actor, such as email.send.")] = None,
+    queue: Annotated[str | None, typer.Option(help="The pool.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what the jobs fail of that will be tried again: those with the same cause are one line.
+
+    "Attempts" is how many the furthest of them has failed, "next" when the first of them is due
+    again. What is out of attempts is in `leveret dead groups`.
+    """
+    from leveret.ledger.failing import LIMIT, failing  # noqa: PLC0415
+
+    found = _read(lambda connection: failing(connection, actor=actor, queue=queue))
+    if as_json:
+        print_json([asdict(group) for group in found])
+        return
+    print_table(
+        ("actor", "queue", "jobs", "attempts", "failed last", "next", "job", "error"),
+        [
+            (
+                group.actor or "-",
+                group.queue or "-",
+                group.jobs,
+                group.attempts,
+                _time(group.last_at),
+                _time(group.next_at),
+                group.job_id,
+                _error(group.error_type, group.error, None),
+            )
+            for group in found
+        ],
+    )
+    if sum(group.jobs for group in found) >= LIMIT:
+        print(f"there may be more: only the newest {LIMIT:,} jobs were read", file=sys.stderr)
 
 
 @guarded

@@ -44,6 +44,7 @@ __all__ = ["MAX_EDITED", "cancel_replay", "create_replay", "discard"]
 MAX_EDITED = 1000
 #: Dead letters that one statement takes.
 _BATCH = 5000
+_LONGEST_NOTE = 500
 
 #: Checks an actor's arguments; raises `InvalidJob`.
 Check = Callable[[str, Mapping[str, Any]], object]
@@ -198,11 +199,16 @@ def cancel_replay(
 
 
 def discard(
-    connection: Connection, selection: Selection, *, by: str, address: str | None = None
+    connection: Connection,
+    selection: Selection,
+    *,
+    by: str,
+    note: str | None = None,
+    address: str | None = None,
 ) -> int:
     """Set open dead letters aside for good; return how many. Raises `ReplayRefused` if none is.
 
-    They stay in the table, and their jobs stay dead.
+    They stay in the table, and their jobs stay dead. ``note`` says why, in the audit log.
     """
     total = 0
     counts: Counter[str] = Counter()
@@ -222,7 +228,8 @@ def discard(
         who=by,
         action="dead-letters.discard",
         outcome="done",
-        detail={"selection": selection.to_dict(), "total": total},
+        detail={"selection": selection.to_dict(), "total": total}
+        | ({} if note is None else {"note": note[:_LONGEST_NOTE].replace("\x00", "\ufffd")}),
         address=address,
     )
     return total

@@ -319,6 +319,7 @@ class GroupQuery(PageQuery):
     only_open: bool = False
     actor: Word | None = None
     reason: Word | None = None
+    since: Time | None = Field(default=None, description="Seen for the first time since then.")
 
 
 class GroupView(_Shown):
@@ -353,6 +354,7 @@ class Discard(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     which: Which
+    note: Word | None = Field(default=None, description="Why; kept in the audit log.")
 
 
 class Discarded(BaseModel):

@@ -101,6 +101,15 @@ def test_groups_and_lists_are_tables_and_documents(engine):
     assert first.split()[:6] == ["bbbb2222", "data.load", "exhausted", "2", "0", "1"]
     assert second.split()[:6] == ["aaaa1111", "mail.send", "exhausted", "3", "0", "0"]
     assert "OSError: \\x1b[2J\\x07 evil\\u202egnp Grüße" in second
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE dead_letter_groups SET first_at = first_at - interval '1 day'"
+                " WHERE fingerprint = 'aaaa1111'"
+            )
+        )
+    (new,) = dead_json("groups", "--since", "1h")["items"]
+    assert new["fingerprint"] == "bbbb2222"
     by_open = dead_json("groups", "--by-open")
     assert [group["open"] for group in by_open["items"]] == [3, 2]
     listed = dead("list", "--group", "bb")
@@ -245,7 +254,8 @@ def test_discarding_and_cancelling_are_written_down(engine):
     """Who, what and how many; refusals as well."""
     ids = put_many(engine, 5)
     assert dead("discard", *ids[:2], "--yes") == "2 dead letters discarded\n"
-    assert dead_json("discard", ids[2], "--yes") == {"discarded": 1}
+    note = ("--note", "their account is closed\x00")
+    assert dead_json("discard", ids[2], *note, "--yes") == {"discarded": 1}
     made = dead_json("replay", "--all", "--yes", "--detach")
     assert dead("replay", "--cancel", made["id"]) == (
         f"replay {made['id']} is cancelled: 0 of 2 were published, the others are open again\n"
@@ -265,6 +275,7 @@ def test_discarding_and_cancelling_are_written_down(engine):
         ("replay.cancel", "refused"),
         ("replay.create", "refused"),
     ]
+    assert [row.detail.get("note") for row in rows[:2]] == [None, "their account is closed\ufffd"]
     assert rows[-1].detail == {"reason": "edits-are-off"}
 
 

@@ -125,3 +125,33 @@ def test_workers_are_listed_with_what_they_run(leveret, jobs) -> None:
     assert "bulk,default" in shown
     assert "away" in shown
     assert "gone" in shown
+
+
+def test_errors_of_retried_jobs_are_one_line_for_each_cause(leveret, ledger_database):
+    """What differs from job to job does not count; what has ended, or waits otherwise, neither."""
+    actor = f"storm.{new_id()}"
+    said = [f"mail.example:{port} is away" for port in (25, 587, 2525)] + ["no such customer"]
+    with psycopg.connect(conninfo(ledger_database)) as connection:
+        for attempt, error in enumerate(said, start=1):
+            job_id = new_id()
+            connection.execute(
+                "INSERT INTO jobs (id, created_at, actor, queue, state, attempt, due_at, error,"
+                " error_type, updated_at) VALUES (%s, %s, %s, 'bulk', 'retrying', %s,"
+                " now() + %s * interval '1 minute', %s, 'OSError', now() + %s * interval '1 s')",
+                (job_id, own_time(job_id), actor, attempt, 10 - attempt, error, attempt),
+            )
+        for state in ("dead", "queued", "scheduled"):
+            job_id = new_id()
+            connection.execute(
+                "INSERT INTO jobs (id, created_at, actor, queue, state, error)"
+                " VALUES (%s, %s, %s, 'bulk', %s, %s)",
+                (job_id, own_time(job_id), actor, state, said[0]),
+            )
+    storm, other = json.loads(leveret("jobs", "errors", "--actor", actor, "--json").stdout)
+    assert (storm["jobs"], storm["attempts"], storm["error"]) == (3, 3, said[2])
+    assert other["next_at"] < storm["next_at"]  # the soonest of them
+    assert (other["jobs"], other["error"]) == (1, "no such customer")
+    shown = leveret("jobs", "errors", "--actor", actor, "--queue", "bulk").stdout.splitlines()
+    assert shown[1].split()[:4] == [actor, "bulk", "3", "3"]
+    assert shown[1].endswith("OSError: mail.example:2525 is away")
+    assert json.loads(leveret("jobs", "errors", "--queue", "nosuch", "--json").stdout) == []

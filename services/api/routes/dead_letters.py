@@ -57,6 +57,7 @@ async def list_groups(wanted: Annotated[GroupQuery, Query()], context: Shared) -
         only_open=wanted.only_open,
         actor=wanted.actor,
         reason=wanted.reason,
+        since=wanted.since,
         limit=wanted.limit,
         after=wanted.cursor,
     )
@@ -75,7 +76,11 @@ async def discard(wanted: Discard, context: Shared, caller: Who) -> Discarded:
     """Set open dead letters aside for good. They are kept, and their jobs stay dead."""
     require_choice(wanted.which)
     total = await context.run_long(
-        deadletters.discard, wanted.which.selected(), by=caller.who, address=caller.address
+        deadletters.discard,
+        wanted.which.selected(),
+        by=caller.who,
+        note=wanted.note,
+        address=caller.address,
     )
     return Discarded(discarded=total)
 

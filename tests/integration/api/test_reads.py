@@ -363,7 +363,9 @@ def test_nothing_is_done_to_all_dead_letters_by_mistake(client, path, which):
 def test_dead_letters_are_discarded(client, dead):
     """They are kept, and no longer open."""
     names, ids = dead
-    answer = client.post("/v1/dead-letters/discard", json={"which": {"fingerprint": names[1]}})
+    answer = client.post(
+        "/v1/dead-letters/discard", json={"which": {"fingerprint": names[1]}, "note": "tested"}
+    )
     assert answer.json() == {"discarded": 2}
     letter = client.get(f"/v1/dead-letters/{ids[1]}").json()
     assert letter["state"] == "discarded"
