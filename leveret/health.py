@@ -7,18 +7,22 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leveret.errors import ConfigurationError
 
-__all__ = ["HealthServer", "own_metrics"]
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
+__all__ = ["HealthServer", "exposition", "own_metrics"]
 
 
 class HealthServer:
     """Answers on a thread of its own; port 0 means not at all.
 
     ``/livez`` is 503 while there is a fault that only a restart can mend, ``/readyz`` while the
-    process cannot do its work.
+    process cannot do its work. ``metrics`` is given what the request accepts, and returns the type
+    of its answer, and the answer.
     """
 
     def __init__(
@@ -28,7 +32,7 @@ class HealthServer:
         *,
         livez: Callable[[], list[str]],
         readyz: Callable[[], bool],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[str], tuple[str, bytes]],
     ) -> None:
         self._server: ThreadingHTTPServer | None = None
         if not port:
@@ -48,7 +52,7 @@ class HealthServer:
                     ready = readyz()
                     self._answer(ready, {"ready": ready})
                 elif path == "/metrics":
-                    self._send(HTTPStatus.OK, METRICS_TYPE, metrics())
+                    self._send(HTTPStatus.OK, *metrics(self.headers.get("Accept", "")))
                 else:
                     self._send(HTTPStatus.NOT_FOUND, "text/plain", b"/livez, /readyz, /metrics\n")
 
@@ -94,11 +98,22 @@ class HealthServer:
             self._server.server_close()
 
 
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+def own_metrics(accept: str = "") -> tuple[str, bytes]:
+    """Write the metrics of this process in the format that is asked for; return its type, too."""
+    from prometheus_client import REGISTRY  # noqa: PLC0415 - 10 MB
+
+    return exposition(REGISTRY, accept)
 
 
-def own_metrics() -> bytes:
-    """Write the metrics of this process."""
-    from prometheus_client import generate_latest  # noqa: PLC0415 - 10 MB
+def exposition(registry: Collector, accept: str) -> tuple[str, bytes]:
+    """Write metrics in the format that an ``Accept`` header asks for; return its type, too.
 
-    return generate_latest()
+    That is OpenMetrics, which has exemplars, or Prometheus' own.
+    """
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - 10 MB
+
+    try:
+        encode, kind = choose_encoder(accept)
+    except ValueError:  # a version that is none
+        encode, kind = choose_encoder("")
+    return kind, encode(registry)

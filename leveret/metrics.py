@@ -10,11 +10,15 @@ up, and those of a dead process stay (its gauges do not).
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import Exemplar, Metric
+
+from leveret import exemplars, meter
 
 __all__ = [
     "BROKER_BLOCKED",
@@ -72,16 +76,32 @@ __all__ = [
 ]
 
 #: From a no-op to ten minutes. Roll-ups of the ledger have the same ones.
-DURATION_BUCKETS = (
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600,
-)  # fmt: skip
+DURATION_BUCKETS = meter.BOUNDS
+
+exemplars.share()
+
+
+class _Fetched:
+    """Comes before all metrics in the registry: fetches what the core has counted."""
+
+    def describe(self) -> list[Metric]:
+        """Name no metric."""
+        return []
+
+    def collect(self) -> list[Metric]:
+        """Fetch."""
+        refresh()
+        return []
+
+
+REGISTRY.register(_Fetched())
 
 WORKER, RELAY, RECORDER, API, SCHEDULER = "worker", "relay", "recorder", "api", "scheduler"
 ALL = (API, RECORDER, RELAY, SCHEDULER, WORKER)
 #: Those with a connection to the broker.
 CONNECTED = (API, RECORDER, RELAY, WORKER)
 #: Those that publish jobs; also any service of others that does, and shows metrics.
-PUBLISHING = (API, RELAY, WORKER)
+PUBLISHING = (RELAY, WORKER)
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 _shown_by: dict[str, tuple[str, ...]] = {}
@@ -108,7 +128,7 @@ def _gauge(
 ) -> Gauge:
     """Define a gauge; ``of_all`` says how those of several processes of a pool are one."""
     mode: Any = of_all
-    return _noted(Gauge(name, about, labels, unit=_unit(name), multiprocess_mode=mode), by)
+    return _noted(Gauge(name, about, labels, unit=unit_of(name), multiprocess_mode=mode), by)
 
 
 def _histogram(
@@ -119,7 +139,7 @@ def _histogram(
     by: str | tuple[str, ...],
     buckets: Sequence[float] = DURATION_BUCKETS,
 ) -> Histogram:
-    return _noted(Histogram(name, about, labels, unit=_unit(name), buckets=buckets), by)
+    return _noted(Histogram(name, about, labels, unit=unit_of(name), buckets=buckets), by)
 
 
 def _noted(metric: _Metric, by: str | tuple[str, ...]) -> _Metric:
@@ -127,8 +147,8 @@ def _noted(metric: _Metric, by: str | tuple[str, ...]) -> _Metric:
     return metric
 
 
-def _unit(name: str) -> str:
-    """Name the unit, which is the last word of a name where there is one."""
+def unit_of(name: str) -> str:
+    """Return the unit of a metric, which is the last word of its name, or "" if it has none."""
     last = name.rpartition("_")[2]
     return last if last in ("seconds", "bytes") else ""
 
@@ -312,7 +332,8 @@ RELAY_BATCH = _histogram(
 )
 REPLAYED = _counter(
     "leveret_replayed",
-    "Dead letters that a relay has published again.",
+    "Jobs that had ended without success and that a relay has published again: dead letters that "
+    "were replayed, and retries that somebody asked for.",
     by=RELAY,
 )
 
@@ -467,3 +488,64 @@ def release() -> str:
         return version("leveret")
     except PackageNotFoundError:  # run from its sources
         return "unknown"
+
+
+# -------------------------------------------------------------------------------- what the core has
+
+_refreshing = threading.Lock()
+_fetched = meter.Totals()
+
+
+def refresh() -> None:
+    """Bring the metrics of publishing and of connections up to date. Thread-safe.
+
+    Reading the registry does it. Where the metrics are files, whoever reads them cannot: there the
+    gauges are as old as the last call.
+    """
+    global _fetched  # noqa: PLW0603 - what is fetched the next time is what came since
+    with _refreshing:
+        now, before = meter.totals(), _fetched
+        _fetched = now
+        for queue, number in (now.published - before.published).items():
+            JOBS_PUBLISHED.labels(queue).inc(number)
+        for reason, number in (now.failed - before.failed).items():
+            PUBLISH_FAILURES.labels(reason).inc(number)
+        for index, number in enumerate(now.took):
+            if number > before.took[index]:
+                PUBLISH_CONFIRM._buckets[index].inc(number - before.took[index])  # noqa: SLF001
+        PUBLISH_CONFIRM._sum.inc(now.seconds - before.seconds)  # noqa: SLF001
+        for index, (traceparent, seconds, at) in now.traced.items():
+            labels = exemplars.exemplar_of(traceparent)
+            if labels is not None and now.traced[index] != before.traced.get(index):
+                exemplar = Exemplar(labels, seconds, at)
+                PUBLISH_CONFIRM._buckets[index].set_exemplar(exemplar)  # noqa: SLF001
+        BROKER_CONNECTIONS_LOST.inc(now.connections_lost - before.connections_lost)
+        PUBLISH_UNCONFIRMED.set(now.unconfirmed)
+        BROKER_BLOCKED.set(now.is_blocked)
+
+
+class _Observer:
+    """Counts at once: what is in files outlives the process, however it ends."""
+
+    def __init__(self) -> None:
+        self._published: dict[str, Counter] = {}
+
+    def confirmed(self, queue: str, seconds: float, traceparent: str | None) -> None:
+        """Count a job that the broker has."""
+        counter = self._published.get(queue)
+        if counter is None:
+            counter = self._published[queue] = JOBS_PUBLISHED.labels(queue)
+        counter.inc()
+        PUBLISH_CONFIRM.observe(seconds, exemplars.exemplar_of(traceparent))
+
+    def failed(self, reason: str) -> None:
+        """Count a job that could not be published."""
+        PUBLISH_FAILURES.labels(reason).inc()
+
+    def connection_lost(self) -> None:
+        """Count a connection to the broker that was lost."""
+        BROKER_CONNECTIONS_LOST.inc()
+
+
+if exemplars.in_files():
+    meter.observe(_Observer())

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pika
 
+from leveret import meter
 from leveret.amqp.connection import Connection
 from leveret.errors import ConfigurationError
 
@@ -107,11 +108,14 @@ class Link:
                 time.monotonic() - lost_at,
             )
         self._attempt, self._outage, self._up = 0, None, True
-        if self._on_blocked is not None:
-            blocked = self._on_blocked
-            connection.add_on_connection_blocked_callback(lambda _c, m: blocked(m.method.reason))
-            connection.add_on_connection_unblocked_callback(lambda _c, _m: blocked(None))
+        connection.add_on_connection_blocked_callback(lambda _c, m: self._block(m.method.reason))
+        connection.add_on_connection_unblocked_callback(lambda _c, _m: self._block(None))
         self._on_up(connection)
+
+    def _block(self, reason: str | None) -> None:
+        meter.connection_blocked(id(self), blocked=reason is not None)
+        if self._on_blocked is not None:
+            self._on_blocked(reason)
 
     def _failed(self, _connection: Connection, error: Exception | str) -> None:
         self._down(_reason(error))
@@ -132,8 +136,9 @@ class Link:
                     reason,
                 )
         if was_up:
-            if self._on_blocked is not None:
-                self._on_blocked(None)  # the next connection is blocked only if it is told so
+            if self._wanted:
+                meter.connection_lost()
+            self._block(None)  # the next connection is blocked only if it is told so
             self._on_down(reason)
         if self._wanted:
             bound = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._attempt)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import importlib
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -16,8 +18,10 @@ from typing import Any, Literal, Self
 
 from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import thread_name
-from leveret.errors import PublisherBlocked, PublisherClosed, PublishTimeout
+from leveret.errors import PublisherBlocked, PublisherClosed, PublishError, PublishTimeout
 from leveret.message import MAX_BODY_BYTES, Job, encode_arguments
+from leveret.meter import Meter
+from leveret.names import ANY_QUEUE
 from leveret.publisher.receipt import Receipt
 from leveret.request import Named, keyed, make_job
 
@@ -68,6 +72,7 @@ class Publisher:
         self._name = name
         self._clock = clock
         self._shared = (io, outbound) if io is not None and outbound is not None else None
+        self._meter = Meter(self)
         self._reset()
         _publishers.add(self)
 
@@ -213,10 +218,12 @@ class Publisher:
     def _receipt(self, job: Job, timeout: timedelta | float | None) -> Receipt:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         job = keyed(job)
+        now = time.monotonic()
         return Receipt(
             job,
             encode_arguments(job.arguments, limit=self._max_body_bytes),
-            deadline=time.monotonic() + (self._timeout if seconds is None else seconds),
+            began_at=now,
+            deadline=now + (self._timeout if seconds is None else seconds),
             clock=self._clock,
             owner=self,
         )
@@ -225,9 +232,13 @@ class Publisher:
         """Let a receipt into the window, waiting for room where that is possible."""
         size = len(receipt.body)
         with self._lock:
-            self._refuse_when_unfit(receipt)
-            if may_block and self._is_full(size):
-                self._wait_for_room(receipt, size)
+            try:
+                self._refuse_when_unfit(receipt)
+                if may_block and self._is_full(size):
+                    self._wait_for_room(receipt, size)
+            except PublishError as error:
+                self._meter.failed(error)
+                raise
             self._under_way += 1
             self._bytes += size
             direct = None if self._incoming else self._outbound
@@ -250,6 +261,11 @@ class Publisher:
                 f"lower the load, and publish job {receipt.job_id} again",
                 job_id=receipt.job_id,
             )
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many jobs are under way."""
+        return self._under_way
 
     def _may_block(self) -> bool:
         """Tell whether the caller can be made to wait: not where that would stop the confirms."""
@@ -281,6 +297,7 @@ class Publisher:
         if self._shared is not None:
             self._io, self._outbound = self._shared
             return self._io
+        _show_metrics()
         io = IOThread(thread_name("publish"))
         outbound = Outbound(io, self._url, name=self._name, on_blocked=self.on_blocked)
         self._io, self._outbound = io, outbound
@@ -314,13 +331,18 @@ class Publisher:
             io.call_back()
 
     def settled(self, receipt: Receipt) -> None:
-        """Make room in the window."""
+        """Make room in the window, and count."""
+        job, error = receipt.job, receipt.exception()
         if log.isEnabledFor(logging.DEBUG):
-            error = receipt.exception()
-            log.debug("%s %s: %s", receipt.job_id, receipt.job.actor, error or "job.queued")
+            log.debug("%s %s: %s", receipt.job_id, job.actor, error or "job.queued")
+        seconds = time.monotonic() - receipt.began_at
         with self._lock:
             self._under_way -= 1
             self._bytes -= len(receipt.body)
+            if error is None:
+                self._meter.confirmed(job.queue or ANY_QUEUE, seconds, job.traceparent)
+            else:
+                self._meter.failed(error)
             if self._waiting:
                 self._room.notify(1)
 
@@ -370,6 +392,15 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _show_metrics() -> None:
+    """Have prometheus_client show what is counted, in a process that uses it."""
+    if "prometheus_client" in sys.modules and "leveret.metrics" not in sys.modules:
+        try:
+            importlib.import_module("leveret.metrics")
+        except (ImportError, ValueError) as error:  # too old, or its names are taken
+            log.warning("leveret's metrics are not shown: %s", error)
 
 
 def _on_asyncio_loop() -> bool:

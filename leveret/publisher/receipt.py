@@ -46,13 +46,14 @@ class Receipt(Post):
     methods may be called from any thread.
     """
 
-    __slots__ = ("_callbacks", "_clock", "_error", "_gate", "_owner", "deadline", "job")
+    __slots__ = ("_callbacks", "_clock", "_error", "_gate", "_owner", "began_at", "deadline", "job")
 
     def __init__(
         self,
         job: Job,
         body: bytes,
         *,
+        began_at: float,
         deadline: float,
         clock: Callable[[], float],
         owner: Owner,
@@ -60,6 +61,8 @@ class Receipt(Post):
         exchange, key, properties = encode(job, timestamp=clock())
         super().__init__(exchange, key, properties, body)
         self.job = job
+        #: When it was given to the publisher (`time.monotonic`).
+        self.began_at = began_at
         self.deadline: float = deadline
         self._clock = clock
         self._error: PublishError | None = None

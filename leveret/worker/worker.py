@@ -22,7 +22,7 @@ from leveret.amqp import IOThread, Outbound
 from leveret.amqp.connection import thread_name
 from leveret.claims.desk import Desk
 from leveret.errors import InvalidJob
-from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, decode, job_time
+from leveret.message import MAX_BODY_BYTES, PREFIX, Reason, decode
 from leveret.outcome import (
     Cancelled,
     Dead,
@@ -36,6 +36,7 @@ from leveret.outcome import (
 )
 from leveret.publisher import Publisher
 from leveret.worker.control import Control
+from leveret.worker.counts import Counts
 from leveret.worker.executor import Executor
 from leveret.worker.failure import message_of
 from leveret.worker.intake import Intake
@@ -173,6 +174,7 @@ class Worker:
         self.publisher = Publisher(
             url, io=self._io, outbound=self._outbound, max_body_bytes=max_body_bytes
         )
+        self._counts = Counts()
         self._settler = Settler(
             self._io,
             self._outbound,
@@ -414,22 +416,12 @@ class Worker:
         actor = "unknown"
         if job is not None and job.actor in self.broker.actors:
             actor = job.actor
-        queue = delivery.session.queue
-        event = event_of(outcome)
-        metrics.JOBS.labels(actor, queue, event).inc()
         duration = None
         if delivery.started_at is not None and delivery.ended_at is not None:
             duration = delivery.ended_at - delivery.started_at
             self._governor.observe(duration)
-            metrics.JOB_DURATION.labels(actor, queue).observe(duration)
-            wanted = _wanted_at(delivery)
-            if wanted is not None:
-                metrics.JOB_QUEUE_TIME.labels(actor, queue).observe(
-                    max(0.0, delivery.started_at - wanted)
-                )
-        if isinstance(outcome, Retry):
-            metrics.RETRIES.labels(actor, queue).inc()
-        _log_transition(delivery, outcome, event, duration)
+        self._counts.settled(delivery, outcome, actor=actor, duration=duration)
+        _log_transition(delivery, outcome, event_of(outcome), duration)
 
     def _tick(self) -> None:
         self._io.call_later(_TICK_SECONDS, self._tick)
@@ -447,6 +439,8 @@ class Worker:
             if self._outbound.is_up and (report := delivery.news()) is not None:
                 self._settler.note(progress(delivery, report))
         metrics.JOBS_IN_PROGRESS.set(len(running))
+        metrics.JOBS_PREFETCHED.set(len(self._work))
+        metrics.refresh()
         if now - self._last_heartbeat >= HEARTBEAT_SECONDS and self._outbound.is_up:
             self._last_heartbeat = now
             self._settler.note(heartbeat(self.queues, len(self._threads), running, now))
@@ -527,18 +521,6 @@ def _cancellations(url: str) -> Load | None:
     except ImportError:
         return None
     return functools.partial(load, url)
-
-
-def _wanted_at(delivery: Delivery) -> float | None:
-    job = delivery.job
-    if job is None:
-        return None
-    if job.due_at is not None:
-        return job.due_at.timestamp()
-    made = job_time(job.id)
-    if made is None and isinstance(delivery.properties.timestamp, int):
-        made = float(delivery.properties.timestamp)
-    return made
 
 
 def _who(delivery: Delivery) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pika
 
 from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import thread_name
-from leveret.errors import PublishError
+from leveret.errors import PublishError, PublishTimeout
+from leveret.meter import Meter, queue_of
 
 __all__ = ["Carrier", "Parcel"]
 
@@ -23,15 +24,26 @@ _FAREWELL_SECONDS = 2.0
 class Parcel(Post):
     """One row's message, and what became of it."""
 
-    __slots__ = ("deadline", "error", "row", "settled", "shipment")
+    __slots__ = ("again", "deadline", "error", "row", "settled", "settled_at", "shipment")
 
     def __init__(
-        self, row: int, exchange: str, key: str, properties: pika.BasicProperties, body: bytes
+        self,
+        row: int,
+        exchange: str,
+        key: str,
+        properties: pika.BasicProperties,
+        body: bytes,
+        *,
+        again: bool = False,
     ) -> None:
         super().__init__(exchange, key, properties, body)
         #: The row's id.
         self.row = row
+        #: Whether its job has been published, and has ended, before.
+        self.again = again
         self.deadline: float | None = None
+        #: When the broker answered (`time.monotonic`).
+        self.settled_at = 0.0
         #: Whether the broker has answered.
         self.settled = False
         #: Why the broker does not have it.
@@ -55,7 +67,7 @@ class Parcel(Post):
         shipment = self.shipment
         if shipment is None or self.settled:
             return
-        self.error, self.settled = error, True
+        self.error, self.settled, self.settled_at = error, True, time.monotonic()
         shipment.settle_one()
 
 
@@ -83,6 +95,8 @@ class Carrier:
         self._stop = stop
         self._seconds = seconds
         self._blocked: str | None = None
+        self._meter = Meter(self)
+        self._metering = threading.Lock()
         self._io = IOThread(thread_name("relay"))
         self._outbound = Outbound(self._io, url, name="leveret-relay", on_blocked=self._on_blocked)
         self._io.call_soon(self._outbound.open)
@@ -102,6 +116,11 @@ class Carrier:
         """Whether the IO thread runs."""
         return self._io.is_alive
 
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages are under way."""
+        return self._outbound.pending
+
     def wait_ready(self) -> bool:
         """Wait until the broker takes messages; False when the relay is to stop."""
         while not self.is_ready:
@@ -112,7 +131,8 @@ class Carrier:
     def carry(self, parcels: Sequence[Parcel]) -> None:
         """Publish parcels in their order; return when each is settled, or its time is over."""
         shipment = _Shipment(len(parcels))
-        end = time.monotonic() + self._seconds
+        began = time.monotonic()
+        end = began + self._seconds
         for parcel in parcels:
             parcel.shipment, parcel.deadline = shipment, end
         self.send(parcels)
@@ -125,6 +145,17 @@ class Carrier:
                 end = min(end, time.monotonic() + _FAREWELL_SECONDS)
             if time.monotonic() > end + 1.0:
                 break
+        self._count(parcels, began)
+
+    def _count(self, parcels: Sequence[Parcel], began: float) -> None:
+        with self._metering:
+            for parcel in parcels:
+                if parcel.delivered:
+                    queue = queue_of(parcel.routing_key)
+                    seconds = parcel.settled_at - began
+                    self._meter.confirmed(queue, seconds, _traceparent(parcel.properties))
+                else:
+                    self._meter.failed(parcel.error or PublishTimeout("no confirm came in time"))
 
     def send(self, parcels: Sequence[Parcel]) -> None:
         """Begin to publish; a single one at once, from this thread."""
@@ -142,3 +173,8 @@ class Carrier:
 
     def _on_blocked(self, reason: str | None) -> None:
         self._blocked = reason
+
+
+def _traceparent(properties: pika.BasicProperties) -> str | None:
+    found = (properties.headers or {}).get("traceparent")
+    return found if isinstance(found, str) else None

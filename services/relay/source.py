@@ -131,6 +131,8 @@ class Source(threading.Thread):
         self._lost: str | None = None
         self._refused = False
         self._held_back = False
+        #: Jobs of the present batch that had ended before.
+        self._again = 0
         #: Whether the database answers.
         self.is_ready = False
         #: What ended the thread, if something did.
@@ -255,7 +257,7 @@ class Source(threading.Thread):
         rows = take(self._rows)
         found = time.monotonic() - began
         if rows:
-            published = 0
+            published = self._again = 0
             for chunk in _chunks(rows):
                 done, go_on = self._move(table, chunk)
                 published += done
@@ -263,6 +265,7 @@ class Source(threading.Thread):
                     break
             self.commit(table)
             metrics.RELAY_PUBLISHED.labels(self.label).inc(published)
+            metrics.REPLAYED.inc(self._again)
             metrics.RELAY_BATCH.labels(self.label).observe(time.monotonic() - began)
         else:
             table.rollback()
@@ -280,6 +283,7 @@ class Source(threading.Thread):
         for parcel in parcels:
             if parcel.delivered:
                 delivered += 1
+                self._again += parcel.again
                 continue
             error = parcel.error or PublishTimeout("no confirm came in time")
             match fate_of(error):
@@ -347,6 +351,7 @@ class Source(threading.Thread):
                 message.routing_key,
                 message.properties,
                 bodies[row.id] if row.body is None else row.body,
+                again=row.properties is not None,
             )
             for row, message in packed
         ]

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import gc
+import io
 import json
 import os
 import select
@@ -13,7 +14,7 @@ import signal
 import sys
 import time
 
-from leveret import logs
+from leveret import exemplars, logs
 from leveret.declaration import load_actors
 from leveret.errors import ConfigurationError
 from leveret.results.store import ResultStore
@@ -22,6 +23,9 @@ from leveret.worker import Worker
 
 _STATUS_SECONDS = 1.0
 _LANE_IDLE_SECONDS = 15.0
+#: What a status may bring with it, at most: bounds on what a second costs.
+_EXEMPLARS_IN_LINE = 8
+_MOST_LINES = 16
 
 
 def main() -> int:
@@ -94,10 +98,14 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _report(status: object, worker: Worker) -> None:
+def _report(status: io.RawIOBase, worker: Worker) -> None:
     line = json.dumps(dataclasses.asdict(worker.health())).encode() + b"\n"
+    further: list[bytes] = []
+    # A line leaves whole, or not at all, as long as it is no longer than a pipe takes at once.
+    while len(further) < _MOST_LINES and (found := exemplars.take(_EXEMPLARS_IN_LINE)):
+        further.append(json.dumps({"exemplars": found}, separators=(",", ":")).encode() + b"\n")
     with contextlib.suppress(BrokenPipeError):
-        status.write(line)  # type: ignore[attr-defined]
+        status.writelines((line, *(part for part in further if len(part) <= select.PIPE_BUF)))
 
 
 if __name__ == "__main__":

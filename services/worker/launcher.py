@@ -1,6 +1,7 @@
 """Starting children, watching them, and ending them.
 
-A child tells how it is by one JSON line a second on a pipe. Its standard input is another pipe that
+A child tells how it is by a JSON line a second on a pipe, and of the jobs that its metrics are to
+point at by further ones. Its standard input is another pipe that
 nobody writes to: when the launcher dies, however it dies, the children see it close, and drain.
 """
 
@@ -9,22 +10,19 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
 import structlog
 
 from leveret.errors import ConfigurationError
 from leveret.health import HealthServer
-from services.worker.metrics import pool_metrics
+from services.worker.metrics import PoolMetrics
 from services.worker.options import Options
 
 __all__ = ["Launcher"]
@@ -40,7 +38,6 @@ _STABLE_SECONDS = 10.0
 _LONGEST_RESTART_DELAY = 30.0
 #: After the grace, a child has so long to say good-bye.
 _FAREWELL_SECONDS = 5.0
-_METRICS_PREFIX = "leveret-metrics-"
 
 
 @dataclass(eq=False)
@@ -76,7 +73,7 @@ class Launcher:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._metrics = _new_metrics_folder()
+        self._metrics = PoolMetrics()
         self._selector = selectors.DefaultSelector()
         self._children = [
             Child(f"process {n}", ["--threads", str(options.threads)])
@@ -85,7 +82,6 @@ class Launcher:
         self._lane: Child | None = None
         self._stop_signal: int | None = None
         self._fatal: str | None = None
-        self._restarts = 0
         self._woken = threading.Event()
 
     def run(self) -> int:
@@ -101,7 +97,7 @@ class Launcher:
             self._options.http_port,
             livez=self.faults,
             readyz=self.is_ready,
-            metrics=lambda: pool_metrics(self._metrics, self._restarts),
+            metrics=self._metrics.write,
         )
         try:
             server.start()
@@ -118,7 +114,7 @@ class Launcher:
         finally:
             drained = self._drain()
             server.stop()
-            shutil.rmtree(self._metrics, ignore_errors=True)
+            self._metrics.remove()
             log.info("worker.stopped", drained=drained)
         if self._fatal is not None:
             raise ConfigurationError(self._fatal)
@@ -175,7 +171,7 @@ class Launcher:
             ],
             stdin=subprocess.PIPE,
             pass_fds=[writer],
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._metrics},
+            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._metrics.folder},
             start_new_session=False,
         )
         os.close(writer)
@@ -188,8 +184,7 @@ class Launcher:
     def _ended(self, child: Child, status: int, now: float) -> None:
         self._read(child)
         process = child.process
-        if process is not None:
-            _forget_gauges(process.pid, self._metrics)
+        self._metrics.put_away()
         self._close_pipes(child)
         child.process = None
         if self._fatal is not None or self._stop_signal is not None:
@@ -203,7 +198,7 @@ class Launcher:
         if child.failures > 1:
             delay = min(_LONGEST_RESTART_DELAY, 0.5 * 2.0 ** (child.failures - 2))
         child.restart_at = now + delay
-        self._restarts += 1
+        self._metrics.restarts += 1
         log.error(
             "worker.child_died",
             child=child.name,
@@ -236,7 +231,11 @@ class Launcher:
             return
         *lines, child.buffer = (child.buffer + data).split(b"\n")
         for line in lines:
-            child.status = json.loads(line)
+            document = json.loads(line)
+            if "exemplars" in document:
+                self._metrics.keep(document["exemplars"])
+                continue
+            child.status = document
             child.heard_at = time.monotonic()
             if child.status.get("fatal"):
                 self._fatal = child.status["fatal"]
@@ -263,31 +262,5 @@ class Launcher:
         return drained
 
 
-def _new_metrics_folder() -> str:
-    """Make a folder for the counts of the children; remove those of launchers that were killed."""
-    parent = Path(tempfile.gettempdir())
-    for folder in parent.glob(f"{_METRICS_PREFIX}*"):
-        pid = folder.name.removeprefix(_METRICS_PREFIX).partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-    return tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _describe(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-
-
-def _forget_gauges(pid: int, folder: str) -> None:
-    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - 10 MB
-
-    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

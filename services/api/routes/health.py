@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from leveret.health import METRICS_TYPE, own_metrics
+from leveret.health import own_metrics
 from services.api.context import Shared
 
 __all__ = ["router"]
@@ -47,9 +47,10 @@ async def readyz(context: Shared, response: Response) -> Ready:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics() -> Response:
-    """Return the metrics of this process, as Prometheus reads them."""
-    return Response(own_metrics(), media_type=METRICS_TYPE)
+async def metrics(request: Request) -> Response:
+    """Return the metrics of this process, as Prometheus reads them, or as OpenMetrics."""
+    kind, text = own_metrics(request.headers.get("accept", ""))
+    return Response(text, headers={"Content-Type": kind})
 
 
 @router.get("/asyncapi.json")
