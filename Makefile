@@ -76,6 +76,11 @@ docs: $(DEV) ## Write the generated pages of docs/reference anew, and the site i
 	@$(BIN)/python -m docs.generate
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
+.PHONY: dashboards
+dashboards: $(DEV) ## Build the dashboards anew, for Grafana in compose/ and k8s/
+	@$(BIN)/python -m compose.grafana
+	@$(BIN)/python -m k8s.generate
+
 .PHONY: k8s
 k8s: $(DEV) ## Write anew what k8s/ has from elsewhere: users, alert rules, dashboards
 	@$(BIN)/python -m k8s.generate
