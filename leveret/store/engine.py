@@ -7,6 +7,7 @@ and session-level advisory locks) use a connection of their own, to `listen_url`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from leveret.errors import ConfigurationError
 
-__all__ = ["async_engine", "connect_options", "conninfo", "engine"]
+__all__ = ["async_engine", "connect_options", "conninfo", "engine", "labels_of"]
 
 #: Seconds to wait for a connection to be made.
 _CONNECT_SECONDS = 5
@@ -56,6 +57,16 @@ def connect_options(application: str) -> dict[str, Any]:
         "keepalives_interval": 5,
         "keepalives_count": 3,
     }
+
+
+def labels_of(urls: Sequence[str]) -> list[str]:
+    """Name databases for logs and metrics: by their name, and their host where names repeat."""
+    parsed = [make_url(url) for url in urls]
+    names = [url.database or "" for url in parsed]
+    return [
+        name if names.count(name) == 1 else f"{url.host}:{url.port or 5432}/{name}"
+        for name, url in zip(names, parsed, strict=True)
+    ]
 
 
 def _parse(url: str, variable: str = "LEVERET_DATABASE_URL") -> URL:

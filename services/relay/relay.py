@@ -12,10 +12,10 @@ from sqlalchemy import Engine
 from leveret.health import HealthServer, own_metrics
 from leveret.settings import Settings
 from leveret.store import engine as make_engine
-from leveret.store.engine import conninfo
+from leveret.store.engine import conninfo, labels_of
 from services.relay.carrier import Carrier
 from services.relay.duty import DUTIES, DutyThread
-from services.relay.source import Source, labels_of
+from services.relay.source import Source
 
 __all__ = ["Relay"]
 

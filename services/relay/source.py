@@ -39,7 +39,6 @@ from typing import Any
 
 import psycopg
 import structlog
-from sqlalchemy.engine import make_url
 
 from leveret import metrics
 from leveret.errors import InvalidJob, PublishError, PublishRejected, PublishTimeout
@@ -408,13 +407,3 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
             start, size = index, 0
         size += row.body_bytes
     yield rows[start:]
-
-
-def labels_of(urls: Sequence[str]) -> list[str]:
-    """Name databases for logs and metrics: by their name, and their host where names repeat."""
-    parsed = [make_url(url) for url in urls]
-    names = [url.database or "" for url in parsed]
-    return [
-        name if names.count(name) == 1 else f"{url.host}:{url.port or 5432}/{name}"
-        for name, url in zip(names, parsed, strict=True)
-    ]

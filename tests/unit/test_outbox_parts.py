@@ -22,9 +22,10 @@ from leveret.errors import (
 )
 from leveret.message import HEADERS, Job, decode, encode, encode_arguments
 from leveret.outbox.row import OPTIONS, entry_of
+from leveret.store.engine import labels_of
 from services.relay.cursor import Cursor, Pace
 from services.relay.message import Held, Row, message_of
-from services.relay.source import Fate, fate_of, labels_of
+from services.relay.source import Fate, fate_of
 
 NOW = 1_800_000_000.0
 TODAY = datetime.fromtimestamp(NOW, UTC)
