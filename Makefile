@@ -85,6 +85,10 @@ dashboards: $(DEV) ## Build the dashboards anew, for Grafana in compose/ and k8s
 k8s: $(DEV) ## Write anew what k8s/ has from elsewhere: users, alert rules, dashboards
 	@$(BIN)/python -m k8s.generate
 
+.PHONY: freeze
+freeze: $(DEV) up ## Write anew in tests/releases what this version is to those who will run it
+	@$(BIN)/python -m tests.releases freeze
+
 .PHONY: wheel
 wheel: $(DEV) ## Build the wheel into dist/, and try it in an empty environment
 	@$(BIN)/python .ci/check_wheel.py
