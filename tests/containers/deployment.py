@@ -18,13 +18,18 @@ from compose.engine import Engine
 from compose.native import envfile, ports
 from tests.containers.image import ROOT
 
-__all__ = ["LONG_RUNNING", "Deployment"]
+__all__ = ["LONG_RUNNING", "POOLS", "PROCESSES", "WATCHING", "Deployment"]
 
 #: The services that run until they are stopped, with what each is made of.
 POOLS = ("worker-critical", "worker-default", "worker-bulk", "worker-scheduled")
 PROCESSES = ("api", "relay", "recorder", "scheduler", *POOLS)
 LONG_RUNNING = ("rabbitmq", "postgres", *PROCESSES)
-_PORTS = ("amqp", "management", "prometheus", "postgres", "api")
+#: What watches them, in the profile `observability`.
+WATCHING = ("prometheus", "alertmanager")
+_PORTS = (
+    *("amqp", "management", "prometheus", "postgres", "api"),
+    *("prometheus_web", "alertmanager", "grafana"),
+)
 
 
 @dataclass
@@ -94,7 +99,8 @@ class Deployment:
 
     def down(self) -> None:
         """Remove containers, networks and volumes."""
-        self.compose("down", "--volumes", "--timeout", "1", check=False)
+        everything = ("--profile", "observability", "down", "--volumes", "--timeout", "1")
+        self.compose(*everything, check=False)
 
     def leveret(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the command `leveret` as the administrator, in a container of its own."""

@@ -29,7 +29,7 @@ from compose.native.paths import Checkout
 from compose.native.rabbitmq import Credentials
 from leveret.management import Management
 from leveret.publisher import Publisher
-from tests.containers.deployment import LONG_RUNNING, POOLS, Deployment
+from tests.containers.deployment import LONG_RUNNING, POOLS, PROCESSES, WATCHING, Deployment
 from tests.containers.image import ROOT
 from tests.support.pages import blocks
 from tests.support.waiting import wait_until
@@ -209,6 +209,74 @@ def test_one_scheduler_leads_and_another_takes_over(deployment):
         deployment.engine.docker("start", leader)
     wait_until(lambda: deployment.get(leader, "/readyz")[0] == 200, timeout=60, every=0.3)
     assert leaders() == [other]
+
+
+def ask(port: int, path: str) -> Any:
+    """Return the JSON that a server on this machine answers."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        client.request("GET", path)
+        return json.loads(client.getresponse().read())
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def watching(deployment) -> Iterator[Deployment]:
+    """Return the deployment with Prometheus and Alertmanager beside it.
+
+    Grafana comes in its own image alone, so here it is not started.
+    """
+    engine = deployment.engine
+    bases.ensure(engine, Checkout.here(), bases.PROMETHEUS, bases.ALERTMANAGER)
+    deployment.up(*WATCHING)
+    yield deployment
+    deployment.compose("rm", "--force", "--stop", "--volumes", *WATCHING)
+
+
+def test_prometheus_scrapes_every_container_and_its_alerts_reach_alertmanager(watching):
+    """With the files of the checkout: all targets answer, all rules are evaluated, one fires."""
+    prometheus = watching.ports["prometheus_web"]
+    containers = sum(len(watching.containers(name)) for name in PROCESSES)
+
+    def healthy() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for target in ask(prometheus, "/api/v1/targets?state=active")["data"]["activeTargets"]:
+            found.setdefault(target["labels"]["job"], []).append(target["health"])
+        return found
+
+    wanted = {"leveret": ["up"] * containers, "rabbitmq": ["up"], "prometheus": ["up"]}
+    wait_until(lambda: healthy() == wanted, timeout=120, every=1, what="every target answers")
+
+    def rules() -> list[dict[str, Any]]:
+        groups = ask(prometheus, "/api/v1/rules")["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    files = sorted((ROOT / "compose" / "prometheus" / "rules").glob("*.yaml"))
+    names = {name for file in files for name in re.findall(r"- alert: (\w+)", file.read_text())}
+    wait_until(
+        lambda: {rule["health"] for rule in rules()} == {"ok"},
+        timeout=120,
+        every=1,
+        what="every rule is evaluated",
+    )
+    assert {rule["name"] for rule in rules() if rule["type"] == "alerting"} == names
+    watching.compose("stop", "scheduler")
+    try:
+        alerts = wait_until(
+            lambda: [
+                alert
+                for alert in ask(watching.ports["alertmanager"], "/api/v2/alerts")
+                if alert["labels"]["alertname"] == "LeveretSchedulerNoLeader"
+            ],
+            timeout=240,
+            every=1,
+            what="the alert is with Alertmanager",
+        )
+    finally:
+        watching.compose("start", "scheduler")
+    page = alerts[0]["annotations"]["runbook_url"]
+    assert page.endswith("docs/runbooks/scheduler.md#leveretschedulernoleader")
 
 
 class Customer:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from compose.engine.engine import Engine
     from compose.native.paths import Checkout
 
-__all__ = ["BASES", "POSTGRES", "PYTHON", "RABBITMQ", "Base", "ensure"]
+__all__ = [
+    "ALERTMANAGER",
+    "BASES",
+    "POSTGRES",
+    "PROMETHEUS",
+    "PYTHON",
+    "RABBITMQ",
+    "Base",
+    "ensure",
+]
 
 _HERE = Path(__file__).parent
 _UNNEEDED = ("doc", "man", "info", "locale", "lintian")
@@ -43,7 +52,7 @@ class Base:
     @property
     def file(self) -> str:
         """The name of its archive."""
-        return self.tag.replace(":", "-") + ".tar"
+        return self.tag.replace(":", "-").replace("/", "-") + ".tar"
 
 
 _TRIM = 'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/* "$1"/var/log/*'
@@ -124,7 +133,44 @@ POSTGRES = Base(
         'CMD ["postgres", "-c", "listen_addresses=*"]',
     ),
 )
-BASES = (PYTHON, RABBITMQ, POSTGRES)
+#: The official images have their program in /bin, and a `wget` for health checks. Debian's releases
+#: are older than the tags say: both read the same configuration, as far as this project uses it.
+PROMETHEUS = Base(
+    tag="prom/prometheus:v3.5.0",
+    suite="trixie",
+    packages=("prometheus", "wget"),
+    hooks=(
+        'rm -rf "$1"/etc/prometheus/* "$1"/usr/bin/promtool',
+        'mkdir -p "$1"/prometheus',
+        'chroot "$1" chown 65534:65534 /prometheus',
+        _TRIM,
+    ),
+    changes=(
+        "EXPOSE 9090",
+        "VOLUME /prometheus",
+        "WORKDIR /prometheus",
+        'ENTRYPOINT ["/bin/prometheus"]',
+    ),
+)
+ALERTMANAGER = Base(
+    tag="prom/alertmanager:v0.28.1",
+    suite="trixie",
+    packages=("prometheus-alertmanager", "wget"),
+    hooks=(
+        'rm -rf "$1"/etc/prometheus',
+        'ln -s prometheus-alertmanager "$1"/usr/bin/alertmanager',
+        'mkdir -p "$1"/alertmanager',
+        'chroot "$1" chown 65534:65534 /alertmanager',
+        _TRIM,
+    ),
+    changes=(
+        "EXPOSE 9093",
+        "VOLUME /alertmanager",
+        "WORKDIR /alertmanager",
+        'ENTRYPOINT ["/bin/alertmanager"]',
+    ),
+)
+BASES = (PYTHON, RABBITMQ, POSTGRES, PROMETHEUS, ALERTMANAGER)
 
 
 def ensure(engine: Engine, checkout: Checkout, *bases: Base) -> None:
