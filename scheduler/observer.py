@@ -1,10 +1,15 @@
-"""Looking every few seconds how the canary fares, in each scheduler, whether it leads or not."""
+"""Looking every few seconds how the canary and the database are, in each scheduler, leader or not.
+
+A database that has stopped without a word keeps a look waiting; meanwhile what it said before gets
+too old to be shown.
+"""
 
 from __future__ import annotations
 
 import threading
 
 import structlog
+from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from leveret.housekeeping.exporter import Exporter
@@ -18,7 +23,7 @@ _EVERY_SECONDS = 5.0
 
 
 class Observer(threading.Thread):
-    """Keeps the metrics of housekeeping, on a connection of its own."""
+    """Keeps the metrics of housekeeping and of the database, on a connection of its own."""
 
     def __init__(self, url: str, *, every_seconds: float = _EVERY_SECONDS) -> None:
         super().__init__(name="observer", daemon=True)
@@ -26,16 +31,24 @@ class Observer(threading.Thread):
         self._every_seconds = every_seconds
         self._stopped = threading.Event()
         self._exporter = Exporter()
+        self._looks = (
+            self._exporter.look_at_server,
+            self._exporter.look,
+            self._exporter.look_at_jobs,
+        )
 
     def run(self) -> None:
         """Look, wait, look; without a database, the canary's age grows by itself."""
         failed = False
         while not self._stopped.is_set():
             try:
-                with self._engine.begin() as connection:
-                    self._exporter.look(connection)
-            except OperationalError:
-                pass  # of a database that is away, the candidate tells, once
+                for look in self._looks:
+                    with self._engine.begin() as connection:
+                        look(connection)
+            except OperationalError as error:
+                # Of a database that is away, the candidate tells, once.
+                if not isinstance(error.orig, QueryCanceled):
+                    self._exporter.lost()
             except SQLAlchemyError as error:
                 if not failed:
                     reason = " ".join(str(error).split())[:300]

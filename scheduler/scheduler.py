@@ -4,7 +4,7 @@
 the main thread           waits for signals, and sees to it that no statement hangs
 `candidate`               has the lease, or waits for it
 `listener`                hears of changed schedules, and of a leader that resigns
-`observer`                looks how the canary fares, for the metrics
+`observer`                looks how the canary and the database are, for the metrics
 APScheduler's, as leader  waits until something is due
 `executor`, as leader     reads, decides, fires
 ========================  =========================================================================
@@ -110,6 +110,7 @@ class Scheduler:
         )
         server.start()
         term = self._settings.scheduler_lease.total_seconds()
+        metrics.announce(metrics.SCHEDULER)
         metrics.SCHEDULER_LEASE.set(term)
         metrics.SCHEDULER_IS_LEADER.set(0)
         log.info(

@@ -13,7 +13,7 @@ from leveret.ledger.record import read_records
 from leveret.ledger.tap import read_published
 from leveret.ledger.value import storable, wire
 
-__all__ = ["Batch", "Reject"]
+__all__ = ["Batch", "Reject", "StoredLetters"]
 
 #: The ``type`` of a message with outcome records.
 _RECORDS_TYPE = "leveret.records"
@@ -29,6 +29,15 @@ class Reject(NamedTuple):
     body: bytes
 
 
+class StoredLetters(NamedTuple):
+    """Dead letters that were new to the database."""
+
+    actor: str | None
+    queue: str | None
+    reason: str
+    letters: int
+
+
 class Batch:
     """What a number of messages says about jobs, dead letters and workers."""
 
@@ -36,6 +45,10 @@ class Batch:
         #: The changes of jobs, by their ids.
         self.jobs: dict[str, JobChange] = {}
         self.letters: list[DeadLetterEvent] = []
+        #: What came of them, once they are written; without those that were there before.
+        self.stored_letters: list[StoredLetters] = []
+        #: How many of their groups were not there before.
+        self.new_groups = 0
         #: The latest heartbeat of each worker.
         self.beats: dict[str, Beat] = {}
         self.rejects: list[Reject] = []

@@ -197,8 +197,9 @@ WITH new AS (
         CASE WHEN {_HAS_SUCCEEDED} THEN now() END
     FROM {LETTERS.name} AS l ORDER BY l.key
     ON CONFLICT (key) DO NOTHING
-    RETURNING fingerprint, actor, reason, error_type, error, traceback, dead_at, state, run, id
-)
+    RETURNING
+        fingerprint, actor, queue, reason, error_type, error, traceback, dead_at, state, run, id
+), merged AS (
 INSERT INTO dead_letter_groups AS g (
     fingerprint, actor, reason, error_type, error, traceback, first_at, last_at,
     total, open, superseded, died_again
@@ -225,6 +226,10 @@ ON CONFLICT (fingerprint) DO UPDATE SET
     open = g.open + excluded.open,
     superseded = g.superseded + excluded.superseded,
     died_again = g.died_again + excluded.died_again
+RETURNING xmax = 0 AS is_new
+)
+SELECT actor, queue, reason, count(*), (SELECT count(*) FROM merged WHERE is_new)
+FROM new GROUP BY actor, queue, reason
 """
 ANY_CANCELLATION = "SELECT EXISTS (SELECT 1 FROM cancellations WHERE closed_at IS NULL)"
 #: The jobs have ended, as somebody wanted or otherwise (see `leveret.ledger.cancel`).

@@ -29,7 +29,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from leveret.ledger import late, merge, watch
-from leveret.ledger.batch import Batch
+from leveret.ledger.batch import Batch, StoredLetters
 from leveret.store import partition
 from leveret.store.identity import resolve_times
 
@@ -176,6 +176,9 @@ class Writer:
             lines.append(merge.letter_line(letter, created_at, may_repeat=may_repeat))
         _copy(cursor, merge.LETTERS, lines)
         cursor.execute(merge.INSERT_LETTERS)
+        found = cursor.fetchall()
+        batch.stored_letters = [StoredLetters(*row[:4]) for row in found]
+        batch.new_groups = found[0][4] if found else 0
 
     def _tell(self, connection: Connection, batch: Batch) -> None:
         """Notify who waits for these jobs; what fails here is not tried again.

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from leveret import metrics
 from leveret.settings import Settings
 from services.api.context import Context
 from services.api.edge import Edge
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        metrics.announce(metrics.API)
         await context.start()
         yield
         await context.close()

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
-from leveret import health, logs, store
+from leveret import health, logs, metrics, store
 from leveret.errors import ConfigurationError
 from leveret.settings import Settings
 from leveret.store import migrate
@@ -50,6 +50,7 @@ def main() -> int:
     except ConfigurationError as error:
         print(f"leveret recorder: {error}", file=sys.stderr)
         return 2
+    metrics.announce(metrics.RECORDER)
     server.start()  # from here on probes are answered, also while the database is away
     try:
         if not _wait_for(engine, stopping):

@@ -26,6 +26,7 @@ from leveret.ledger.abandon import SILENCE, Abandonments
 from leveret.ledger.batch import Batch
 from leveret.ledger.writer import BadData, Writer
 from services.recorder.intake import Arrival, Intake
+from services.recorder.lettercounts import LetterCounts
 
 __all__ = ["Recorder"]
 
@@ -49,7 +50,9 @@ _LOOK_VALID_SECONDS = 5.0
 _BEHIND_SECONDS = 2.0
 _GAUGE_SECONDS = 10.0
 
-_OPEN_LETTERS = text("SELECT COALESCE(sum(open), 0) FROM dead_letter_groups")
+_OPEN_LETTERS = text(
+    "SELECT COALESCE(sum(open), 0), count(*) FILTER (WHERE open > 0) FROM dead_letter_groups"
+)
 
 
 class Recorder:
@@ -71,6 +74,7 @@ class Recorder:
         self._writer = Writer(engine)
         self._abandonments = Abandonments(silence)
         self._silence = silence.total_seconds()
+        self._letter_counts = LetterCounts(queues)
         self._io = IOThread(thread_name("recorder"))
         self._intake = Intake(
             self._io,
@@ -160,6 +164,7 @@ class Recorder:
             for kind, number in batch.counts.items():
                 metrics.LEDGER_EVENTS.labels(kind).inc(number)
             metrics.LEDGER_REJECTS.inc(len(batch.rejects))
+            self._letter_counts.count(batch)
             return True
 
     # ------------------------------------------------------------------------------- housekeeping
@@ -179,7 +184,9 @@ class Recorder:
             if now >= self._next_gauge:
                 self._next_gauge = now + _GAUGE_SECONDS
                 with self._engine.connect() as connection:
-                    metrics.DEAD_LETTERS_OPEN.set(connection.scalar(_OPEN_LETTERS) or 0)
+                    letters, groups = connection.execute(_OPEN_LETTERS).one()
+                metrics.DEAD_LETTERS_OPEN.set(letters)
+                metrics.DEAD_LETTER_GROUPS_OPEN.set(groups)
         except (psycopg.Error, SQLAlchemyError, BadData) as error:
             log.debug("ledger.housekeeping_failed", error=_one_line(error))
 

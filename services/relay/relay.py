@@ -9,6 +9,7 @@ import time
 import structlog
 from sqlalchemy import Engine
 
+from leveret import metrics
 from leveret.health import HealthServer, own_metrics
 from leveret.settings import Settings
 from leveret.store import engine as make_engine
@@ -69,6 +70,7 @@ class Relay:
             readyz=self.is_ready,
             metrics=own_metrics,
         )
+        metrics.announce(metrics.RELAY)
         server.start()
         duties: list[DutyThread] = []
         if self._engine is not None:

@@ -125,6 +125,12 @@ class JobRow(Base):
             "finished_at",
             postgresql_where=text("finished_at IS NOT NULL"),
         ),
+        # What the delay wheel owes (`leveret.housekeeping.exporter`). Only what waits is in it.
+        Index(
+            "jobs_due_idx",
+            "due_at",
+            postgresql_where=text("state IN ('scheduled', 'retrying')"),
+        ),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
 

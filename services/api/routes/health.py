@@ -45,7 +45,14 @@ async def readyz(context: Shared, response: Response) -> Ready:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {
+            "content": {
+                "text/plain": {"schema": {"type": "string"}},
+                "application/openmetrics-text": {"schema": {"type": "string"}},
+            }
+        }
+    },
 )
 async def metrics(request: Request) -> Response:
     """Return the metrics of this process, as Prometheus reads them, or as OpenMetrics."""
