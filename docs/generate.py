@@ -423,8 +423,8 @@ def metric_page() -> str:
             (
                 _code(description.name + suffix),
                 description.type,
-                description.unit,
                 ", ".join(map(_code, collector._labelnames)),  # noqa: SLF001
+                description.unit,
                 ", ".join(metrics.shown_by(collector)),
                 description.documentation,
             )
@@ -433,7 +433,7 @@ def metric_page() -> str:
         "# Metrics\n\n"
         + NOTE.format(source="leveret/metrics.py")
         + _METRICS
-        + table(("metric", "type", "unit", "labels", "process", "meaning"), sorted(rows))
+        + table(("metric", "type", "labels", "unit", "process", "meaning"), sorted(rows))
         + _LABELS
     )
 

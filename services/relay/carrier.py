@@ -121,10 +121,11 @@ class Carrier:
         """How many messages are under way."""
         return self._outbound.pending
 
-    def wait_ready(self) -> bool:
-        """Wait until the broker takes messages; False when the relay is to stop."""
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until the broker takes messages, for so long; False after that, or at the end."""
+        end = time.monotonic() + seconds
         while not self.is_ready:
-            if self._stop.wait(_LOOK_SECONDS):
+            if self._stop.wait(_LOOK_SECONDS) or time.monotonic() >= end:
                 return False
         return not self._stop.is_set()
 

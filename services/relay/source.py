@@ -25,6 +25,7 @@ missing) is waited for, with no transaction open.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import select
@@ -129,7 +130,6 @@ class Source(threading.Thread):
         self._listen_at = 0.0
         self._lost: str | None = None
         self._refused = False
-        self._held_back = False
         #: Jobs of the present batch that had ended before.
         self._again = 0
         #: Whether the database answers.
@@ -190,6 +190,8 @@ class Source(threading.Thread):
 
     def _lose(self, error: psycopg.Error) -> None:
         self.is_ready = False
+        for gauge in (metrics.OUTBOX_PENDING, metrics.OUTBOX_OLDEST, metrics.OUTBOX_FAILED):
+            gauge.labels(self.label).set(math.nan)
         if isinstance(error, psycopg.errors.UndefinedTable):
             reason = "it has no table leveret_outbox; `leveret outbox ddl` prints it"
         else:
@@ -204,7 +206,7 @@ class Source(threading.Thread):
         cursor = Cursor()
         released, counting = Pace(least=_RELEASED_SECONDS), Pace(least=_COUNT_SECONDS)
         fresh = False
-        while self._await_broker():
+        while self._await_broker(table, counting):
             if self._listener is None:
                 self._listen()
             now = time.monotonic()
@@ -216,7 +218,7 @@ class Source(threading.Thread):
             cursor.scanned(begin, last, full=len(taken) == self._rows, seconds=seconds, now=now)
             if not released.wait(now):
                 while len(self._batch(table, table.take_released)[0]) == self._rows:
-                    if not self._await_broker():
+                    if not self._await_broker(table, counting):
                         return
                 released.spent(0, now=time.monotonic())
             if not counting.wait(now):
@@ -232,12 +234,16 @@ class Source(threading.Thread):
     def _poll_seconds(self) -> float:
         return _POLL_WITHOUT_LISTEN_SECONDS if self._listener is None else _POLL_SECONDS
 
-    def _await_broker(self) -> bool:
-        if not self._carrier.is_ready and not self._held_back:
-            self._held_back = True
-        ready = self._carrier.wait_ready()
-        self._held_back = False
-        return ready
+    def _await_broker(self, table: Table, counting: Pace) -> bool:
+        """Return when the broker takes messages, True, or when the relay is to stop, False.
+
+        Meanwhile the outbox grows, and that is to be seen.
+        """
+        while not self._carrier.wait_ready(counting.wait(time.monotonic())):
+            if self._stop_event.is_set():
+                return False
+            self._count(table, counting)
+        return True
 
     def _count(self, table: Table, counting: Pace) -> None:
         began = time.monotonic()
