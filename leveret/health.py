@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HealthServer", "exposition", "own_metrics"]
 
+_OPENMETRICS = "application/openmetrics-text"
+
 
 class HealthServer:
     """Answers on a thread of its own; port 0 means not at all.
@@ -110,10 +112,12 @@ def exposition(registry: Collector, accept: str) -> tuple[str, bytes]:
 
     That is OpenMetrics, which has exemplars, or Prometheus' own.
     """
-    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - 10 MB
+    # Not prometheus_client's own choice, which stumbles over versions that are none.
+    if any(part.partition(";")[0].strip() == _OPENMETRICS for part in accept.split(",")):
+        from prometheus_client.openmetrics import exposition as openmetrics  # noqa: PLC0415 - 10 MB
 
-    try:
-        encode, kind = choose_encoder(accept)
-    except ValueError:  # a version that is none
-        encode, kind = choose_encoder("")
-    return kind, encode(registry)
+        text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return f"{_OPENMETRICS}; version=1.0.0; charset=utf-8", text
+    from prometheus_client import generate_latest  # noqa: PLC0415
+
+    return "text/plain; version=0.0.4; charset=utf-8", generate_latest(registry)
