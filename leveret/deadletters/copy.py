@@ -40,6 +40,8 @@ _OURS = frozenset(
         "dead-id",
         "unreadable-header",
         "kills",
+        "sent-at",
+        "after",
     )
 )
 _BROKERS = frozenset(name.encode() for name in BROKER_HEADERS)

@@ -16,9 +16,16 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
+from leveret import tracing
 from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import thread_name
-from leveret.errors import PublisherBlocked, PublisherClosed, PublishError, PublishTimeout
+from leveret.errors import (
+    InvalidJob,
+    PublisherBlocked,
+    PublisherClosed,
+    PublishError,
+    PublishTimeout,
+)
 from leveret.message import MAX_BODY_BYTES, Job, encode_arguments
 from leveret.meter import Meter
 from leveret.names import ANY_QUEUE
@@ -219,14 +226,25 @@ class Publisher:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         job = keyed(job)
         now = time.monotonic()
-        return Receipt(
-            job,
-            encode_arguments(job.arguments, limit=self._max_body_bytes),
-            began_at=now,
-            deadline=now + (self._timeout if seconds is None else seconds),
-            clock=self._clock,
-            owner=self,
-        )
+        sending = None
+        if (tracer := tracing.tracer()) is None:
+            job = tracing.inherit(job)
+        else:
+            job, sending = tracer.sending(job)
+        try:
+            return Receipt(
+                job,
+                encode_arguments(job.arguments, limit=self._max_body_bytes),
+                began_at=now,
+                deadline=now + (self._timeout if seconds is None else seconds),
+                clock=self._clock,
+                owner=self,
+                sending=sending,
+            )
+        except InvalidJob as error:
+            if sending is not None:
+                sending.end(error)
+            raise
 
     def _admit(self, receipt: Receipt, *, may_block: bool) -> None:
         """Let a receipt into the window, waiting for room where that is possible."""
@@ -238,6 +256,7 @@ class Publisher:
                     self._wait_for_room(receipt, size)
             except PublishError as error:
                 self._meter.failed(error)
+                receipt.refused(error)
                 raise
             self._under_way += 1
             self._bytes += size

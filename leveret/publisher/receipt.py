@@ -9,11 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.amqp import Post
 from leveret.errors import ConfigurationError, PublishError, PublishTimeout
 from leveret.message import Job, encode
+
+if TYPE_CHECKING:
+    from leveret.tracing.spans import Sending
 
 __all__ = ["Receipt"]
 
@@ -46,7 +49,17 @@ class Receipt(Post):
     methods may be called from any thread.
     """
 
-    __slots__ = ("_callbacks", "_clock", "_error", "_gate", "_owner", "began_at", "deadline", "job")
+    __slots__ = (
+        "_callbacks",
+        "_clock",
+        "_error",
+        "_gate",
+        "_owner",
+        "_sending",
+        "began_at",
+        "deadline",
+        "job",
+    )
 
     def __init__(
         self,
@@ -57,12 +70,16 @@ class Receipt(Post):
         deadline: float,
         clock: Callable[[], float],
         owner: Owner,
+        sending: Sending | None = None,
     ) -> None:
         exchange, key, properties = encode(job, timestamp=clock())
         super().__init__(exchange, key, properties, body)
         self.job = job
         #: When it was given to the publisher (`time.monotonic`).
         self.began_at = began_at
+        self._sending = sending
+        if sending is not None:
+            sending.addressed(self, job.actor)
         self.deadline: float = deadline
         self._clock = clock
         self._error: PublishError | None = None
@@ -181,7 +198,14 @@ class Receipt(Post):
             self.exchange, self.routing_key, self.properties = encode(
                 self.job, timestamp=self._clock()
             )
+            if self._sending is not None:
+                self._sending.addressed(self, self.job.actor)
         return True
+
+    def refused(self, error: PublishError) -> None:
+        """Take note that it was not even tried to send it."""
+        if self._sending is not None:
+            self._sending.end(error)
 
     def _pass_gate(self, end: float | None) -> bool:
         """Wait until it is settled, at most until ``end``; tell whether it is."""
@@ -210,6 +234,8 @@ class Receipt(Post):
             callbacks, self._callbacks = self._callbacks, None
             gate = self._gate
         owner.settled(self)
+        if self._sending is not None:
+            self._sending.end(error)
         if gate is not None:
             gate.release()
         for callback in callbacks or ():

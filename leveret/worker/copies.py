@@ -23,6 +23,7 @@ from leveret.message import (
     new_id,
     now_plus,
 )
+from leveret.message.trace import AFTER, SENT_AT
 from leveret.outcome import Dead, Expired, Quarantine, Retry, Returned, Snooze
 from leveret.worker.delivery import KILLS_HEADER, Delivery
 from leveret.worker.failure import describe
@@ -30,15 +31,18 @@ from leveret.worker.failure import describe
 __all__ = ["dead_letter", "delayed", "returned", "suspect"]
 
 _LEFT_OUT = BROKER_HEADERS | {KILLS_HEADER}
+#: Of what comes after a run, as it says when and of which attempt the copy before was.
+_OUTDATED = frozenset({AFTER, SENT_AT})
 _MAX_HEADER_TEXT = 8_000
 _MAX_RAW_HEADER = 60_000
 
 
-def _copy(delivery: Delivery, headers: dict[str, Any]) -> pika.BasicProperties:
+def _copy(
+    delivery: Delivery, headers: dict[str, Any], *, without: frozenset[str] = frozenset()
+) -> pika.BasicProperties:
     original = delivery.properties
-    kept = {
-        name: value for name, value in (original.headers or {}).items() if name not in _LEFT_OUT
-    }
+    left_out = _LEFT_OUT | without
+    kept = {name: value for name, value in (original.headers or {}).items() if name not in left_out}
     job = delivery.job
     return pika.BasicProperties(
         content_type=original.content_type,
@@ -67,7 +71,12 @@ def delayed(delivery: Delivery, outcome: Retry | Snooze) -> tuple[str, str, pika
     else:
         headers[f"{PREFIX}attempt"] = attempt
         units = wheel.units_of(delay)
-    return names.RETRY, f"{wheel.digits_of(units)}.{_way_back(delivery)}", _copy(delivery, headers)
+    key = f"{wheel.digits_of(units)}.{_way_back(delivery)}"
+    return names.RETRY, key, _copy(delivery, headers | _trace(delivery), without=_OUTDATED)
+
+
+def _trace(delivery: Delivery) -> dict[str, str]:
+    return {} if delivery.spans is None else delivery.spans.copied()
 
 
 def _way_back(delivery: Delivery) -> str:
@@ -111,7 +120,8 @@ def dead_letter(
         # As it is, it would stop the next reader, too.
         raw = delivery.properties.raw[:_MAX_RAW_HEADER]
         headers[f"{PREFIX}unreadable-header"] = base64.b64encode(raw).decode()
-    return names.DEAD, delivery.session.queue, _copy(delivery, headers)
+    headers |= _trace(delivery)
+    return names.DEAD, delivery.session.queue, _copy(delivery, headers, without=_OUTDATED)
 
 
 def _utf8(text: str) -> str:

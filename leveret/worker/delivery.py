@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from leveret.context import Report, Run
     from leveret.message import Job
+    from leveret.worker.spans import Attempt
 
 __all__ = ["KILLS_HEADER", "Delivery", "Session"]
 
@@ -158,6 +159,8 @@ class Delivery(MessageProxy):
         self.noted = False
         #: Its run, while there is one and after.
         self.run: Run | None = None
+        #: The spans of that run, if it is traced.
+        self.spans: Attempt | None = None
         self.failed = False
         self._exception: BaseException | None = None
         self._proxied: dramatiq.Message[Any] | None = None
@@ -206,6 +209,7 @@ class Delivery(MessageProxy):
         self.started_at = other.started_at
         self.ended_at = other.ended_at
         self.run = other.run
+        self.spans = other.spans
 
     def news(self) -> Report | None:
         """Return what its actor has reported since it was last asked for. For the IO thread."""

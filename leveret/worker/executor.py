@@ -20,7 +20,7 @@ from typing import Any
 
 from dramatiq.middleware import Middleware, SkipMessage, TimeLimitExceeded
 
-from leveret import context, wheel
+from leveret import context, tracing, wheel
 from leveret.amqp.connection import Unreadable
 from leveret.broker import LeveretBroker
 from leveret.claims.desk import Admission, Desk, needs_admission
@@ -30,6 +30,7 @@ from leveret.message import MAX_BODY_BYTES, Job, Reason, decode
 from leveret.outcome import Cancelled, Dead, Expired, Outcome, Snooze, Succeeded
 from leveret.retry import decide
 from leveret.worker.delivery import Delivery
+from leveret.worker.spans import begin
 from leveret.worker.timelimit import TimeLimits
 
 __all__ = ["Executor"]
@@ -66,7 +67,22 @@ class Executor:
 
     def run(self, delivery: Delivery) -> Outcome:
         """Run the job of a delivery; whatever happens, there is an outcome."""
+        tracer = tracing.tracer()
+        if tracer is None:
+            return self._run(delivery, time.time())
         now = time.time()
+        spans = delivery.spans = begin(tracer, delivery, now)
+        if spans is None:
+            return self._run(delivery, now)
+        token = tracer.enter(spans.span)
+        try:
+            outcome = self._run(delivery, now)
+        finally:
+            tracer.leave(token)
+        spans.ended(outcome)
+        return outcome
+
+    def _run(self, delivery: Delivery, now: float) -> Outcome:
         try:
             entered = self._prepare(delivery, now) or self._claim(delivery)
         except InvalidJob as error:
@@ -95,6 +111,8 @@ class Executor:
         job = delivery.job = decode(
             properties, delivery.routing_key, delivery.body, limit=self._max_body_bytes
         )
+        if delivery.spans is not None:
+            job = delivery.job = delivery.spans.adopt(job)
         if self._is_cancelled is not None and self._is_cancelled(job):
             return Cancelled("it was cancelled before it started")
         if _expired_early(properties.headers):

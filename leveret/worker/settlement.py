@@ -227,6 +227,8 @@ class Settler:
             report = delivery.news()
             if report is not None:
                 notes.append(progress(delivery, report))
+            if delivery.spans is not None:
+                delivery.spans.published(now)
         records = notes + [
             encode_record(delivery, outcome, now)
             for delivery, outcome in group.items

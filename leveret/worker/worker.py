@@ -406,6 +406,8 @@ class Worker:
         if isinstance(outcome, Returned):
             log.debug("job.returned", **_who(delivery))
             return
+        if delivery.spans is not None:
+            delivery.spans.settled(delivery, outcome)
         if self._ack_hooked and delivery.job is not None:
             signal = "nack" if isinstance(outcome, Dead | Expired) else "ack"
             self.broker.emit_before(signal, delivery)
@@ -531,6 +533,8 @@ def _who(delivery: Delivery) -> dict[str, Any]:
         who["attempt"] = job.attempt
         if job.traceparent is not None:
             who["trace_id"] = job.traceparent[3:35]
+            if delivery.spans is not None:
+                who["span_id"] = job.traceparent[36:52]
     return who
 
 

@@ -19,6 +19,7 @@ from leveret.declaration import load_actors
 from leveret.errors import ConfigurationError
 from leveret.results.store import ResultStore
 from leveret.settings import Settings
+from leveret.tracing import process
 from leveret.worker import Worker
 
 _STATUS_SECONDS = 1.0
@@ -26,6 +27,9 @@ _LANE_IDLE_SECONDS = 15.0
 #: What a status may bring with it, at most: bounds on what a second costs.
 _EXEMPLARS_IN_LINE = 8
 _MOST_LINES = 16
+#: For spans that are not exported yet, at the end: at least, and at most while the grace lasts.
+_FLUSH_SECONDS = 1.0
+_LONGEST_FLUSH_SECONDS = 5.0
 
 
 def main() -> int:
@@ -41,6 +45,8 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level, settings.log_format)
+        if process.configure("worker"):
+            process.instrument_http()
         broker = load_actors(
             settings.actors, queues=settings.queues, housekeeping=settings.housekeeping
         )
@@ -80,7 +86,9 @@ def main() -> int:
         readable, _, _ = select.select([0, woken], [], [], wait)
         if 0 in readable and not os.read(0, 1):
             break  # the launcher is gone
+    end = time.monotonic() + options.grace
     drained = worker.stop(options.grace)
+    process.shutdown(max(_FLUSH_SECONDS, min(end - time.monotonic(), _LONGEST_FLUSH_SECONDS)))
     status.close()
     sys.stderr.flush()
     # Threads that do not heed their time limit must not hold the process back.

@@ -23,8 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def bare_environment() -> dict[str, str]:
-    """Return the environment without what the shell has set for Leveret."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
+    """Return the environment without what the shell has set for Leveret, and for its traces."""
+    foreign = ("LEVERET_", "OTEL_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
