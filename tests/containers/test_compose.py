@@ -245,7 +245,8 @@ def test_prometheus_scrapes_every_container_and_its_alerts_reach_alertmanager(wa
             found.setdefault(target["labels"]["job"], []).append(target["health"])
         return found
 
-    wanted = {"leveret": ["up"] * containers, "rabbitmq": ["up"], "prometheus": ["up"]}
+    wanted = {job: ["up"] for job in ("rabbitmq", "rabbitmq-alarms", "prometheus")}
+    wanted["leveret"] = ["up"] * containers
     wait_until(lambda: healthy() == wanted, timeout=120, every=1, what="every target answers")
 
     def rules() -> list[dict[str, Any]]:
