@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.context import current_job
 from leveret.errors import LeveretError
+from leveret.extra import brought_by
 from leveret.message import Job
 from leveret.publisher import Publisher, Receipt
 from leveret.signals import Dead, Retry, Snooze
@@ -47,9 +48,5 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'leveret' has no attribute {name!r}")
     module, extra = _LAZY[name]
-    try:
+    with brought_by(extra, f"leveret.{name}"):
         return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"leveret.{name} needs {error.name!r}; install leveret[{extra}]"
-        ) from error

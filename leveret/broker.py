@@ -14,17 +14,20 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import dramatiq
-from dramatiq.middleware import AsyncIO, Middleware
-
-from leveret.arguments import Signature
 from leveret.errors import ConfigurationError
+from leveret.extra import brought_by
 from leveret.message import Job
 from leveret.names import is_actor_name
 from leveret.publisher import Publisher
 from leveret.request import period
-from leveret.retry import Backoff, Policy
 from leveret.settings import Settings
+
+with brought_by("worker", "leveret.broker"):
+    import dramatiq
+    from dramatiq.middleware import AsyncIO, Middleware
+
+    from leveret.arguments import Signature
+    from leveret.retry import Backoff, Policy
 
 if TYPE_CHECKING:
     from leveret.schedules.definition import Definition

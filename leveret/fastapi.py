@@ -22,12 +22,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI
-from starlette.requests import HTTPConnection
-
 from leveret.errors import ConfigurationError
+from leveret.extra import brought_by
 from leveret.publisher import Publisher
 from leveret.settings import Settings
+
+with brought_by("fastapi", "leveret.fastapi"):
+    from fastapi import Depends, FastAPI
+    from starlette.requests import HTTPConnection
 
 __all__ = ["Jobs", "lifespan", "publisher_of"]
 

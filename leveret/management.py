@@ -14,10 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
-import httpx
-
 from leveret.errors import ConfigurationError, ManagementError
+from leveret.extra import brought_by
 from leveret.topology.roles import NOTHING, ROLES
+
+with brought_by("cli", "leveret.management"):
+    import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

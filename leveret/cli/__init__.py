@@ -16,6 +16,6 @@ def main() -> None:
     try:
         from leveret.cli.app import app  # noqa: PLC0415 - its packages are an extra
     except ModuleNotFoundError as error:
-        print(f"the leveret command needs {error.name!r}; install leveret[all]", file=sys.stderr)
+        print(f"the leveret command needs {error.name!r}; install leveret[cli]", file=sys.stderr)
         sys.exit(2)
     app()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
+from importlib import metadata
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,22 @@ app.command()(retention.retention)
 app.command()(jobs_commands.workers)
 app.command()(audit.audit)
 app.command()(queues.queues)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - a callback of typer's
+    if wanted:
+        print(f"leveret {metadata.version('leveret')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Background jobs on RabbitMQ that lose nothing, remembered in PostgreSQL."""
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from leveret.extra import brought_by
 from leveret.results.standing import Ending, Standing
 from leveret.results.store import ResultStore
 
@@ -39,4 +40,5 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'leveret.results' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    with brought_by("postgres", f"leveret.results.{name}"):
+        return getattr(importlib.import_module(_LAZY[name]), name)

@@ -4,7 +4,10 @@ Only the storing. What the rows mean is the business of those who write them: `l
 `leveret.outbox`, `leveret.claims`, `leveret.deadletters`.
 """
 
-from leveret.store.engine import async_engine, engine
-from leveret.store.schema import metadata
+from leveret.extra import brought_by
+
+with brought_by("postgres", "leveret.store"):
+    from leveret.store.engine import async_engine, engine
+    from leveret.store.schema import metadata
 
 __all__ = ["async_engine", "engine", "metadata"]
