@@ -19,7 +19,7 @@ BENCH := .venv-bench/.bench-$(call key,bench)
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(DEV) ## Create .venv with everything that developing needs
@@ -80,6 +80,10 @@ docs: $(DEV) ## Write the generated pages of docs/reference anew, and the site i
 dashboards: $(DEV) ## Build the dashboards anew, for Grafana in compose/ and k8s/
 	@$(BIN)/python -m compose.grafana
 	@$(BIN)/python -m k8s.generate
+
+.PHONY: dashboard-pictures
+dashboard-pictures: $(DEV) up ## Let a stack work for 12 minutes, and draw the dashboards from it
+	@$(BIN)/python -m tests.support.dashboard_pictures
 
 .PHONY: k8s
 k8s: $(DEV) ## Write anew what k8s/ has from elsewhere: users, alert rules, dashboards

@@ -48,6 +48,8 @@ class Asked:
     legend: str
     #: Whether only the newest value is asked for.
     instant: bool
+    #: Whether points of single jobs are asked for besides.
+    exemplars: bool
 
 
 def panels(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -70,6 +72,7 @@ def asked(
                 expression=substituted(target["expr"], values),
                 legend=target.get("legendFormat", ""),
                 instant=bool(target.get("instant")),
+                exemplars=bool(target.get("exemplar")),
             )
 
 

@@ -62,7 +62,9 @@ def _numbers() -> list[Panel]:
         number(
             1,
             "Alerts firing",
-            zero('count(ALERTS{alertstate="firing", alertname=~"Leveret.*"})'),
+            zero(
+                'count(count by (alertname) (ALERTS{alertstate="firing", alertname=~"Leveret.*"}))'
+            ),
             means="Alerts of Leveret's rules that fire now.",
             do="Read which below, and open the runbook of each.",
             lights=above(None, 1),
@@ -246,6 +248,7 @@ def _waiting() -> list[Panel]:
             do="A line that rises without end has too few workers, or workers that hang.",
             unit=SECONDS,
             logarithmic=True,
+            linear_below=1,
         ),
         lines(
             23,
@@ -264,6 +267,7 @@ def _waiting() -> list[Panel]:
             "over.",
             unit=COUNT,
             lights=above(6, 14.4),
+            at_least=16,
         ),
         bars(
             24,

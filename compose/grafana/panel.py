@@ -58,7 +58,7 @@ Panel = Builder[model.Panel]
 
 #: Units, as Grafana names them.
 SECONDS, SHARE, COUNT, BYTES = "s", "percentunit", "short", "bytes"
-RATE, JOBS_RATE = "suffix: /s", "suffix: jobs/s"
+RATE, JOBS_RATE = "suffix:/s", "suffix:jobs/s"
 
 #: The Prometheus that is chosen at the top of the page.
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -228,14 +228,18 @@ def lines(
     colors: Mapping[str, str] | None = None,
     dashed: Sequence[str] = (),
     logarithmic: bool = False,
+    linear_below: float = 0,
     least: float | None = 0,
+    at_least: float | None = None,
     most: float | None = None,
     width: int = 12,
     height: int = 7,
 ) -> Panel:
     """Return series over time; ``lights`` are dashed lines at what is too much.
 
-    ``colors`` gives series of a name a colour, ``dashed`` draws those of a name as a limit.
+    ``colors`` gives series of a name a colour, ``dashed`` draws those of a name as a limit. A
+    logarithmic axis has no 0, unless it is linear below some value. ``at_least`` is the smallest
+    upper end of the axis.
     """
     panel = (
         _common(timeseries.Panel(), ident, title, means, do, unit, width, height)
@@ -262,12 +266,16 @@ def lines(
         panel = panel.stacking(common.StackingConfig().mode(shapes.StackingMode.NORMAL).group("A"))
     if logarithmic:
         panel = panel.scale_distribution(
-            common.ScaleDistributionConfig().type(shapes.ScaleDistribution.LOG).log(10)
+            _symmetric(linear_below)
+            if linear_below
+            else common.ScaleDistributionConfig().type(shapes.ScaleDistribution.LOG).log(10)
         )
     elif least is not None:
         panel = panel.min(least)
     if most is not None:
         panel = panel.max(most)
+    if at_least is not None:
+        panel = panel.axis_soft_max(at_least)
     if lights is not None:
         panel = panel.thresholds(lights.built()).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(shapes.GraphThresholdsStyleMode.DASHED)
@@ -285,6 +293,11 @@ def lines(
             ],
         )
     return panel
+
+
+def _symmetric(linear_below: float) -> common.ScaleDistributionConfig:
+    scale = common.ScaleDistributionConfig().type(shapes.ScaleDistribution.SYMLOG)
+    return scale.log(10).linear_threshold(linear_below)
 
 
 def _fixed(color: str) -> model.DynamicConfigValue:

@@ -15,6 +15,8 @@ from compose.grafana.panel import (
     Panel,
     Query,
     above,
+    bars,
+    below,
     heat_map,
     lines,
     number,
@@ -35,6 +37,8 @@ from leveret import metrics
 
 #: Only workers have threads; the other processes show the gauge as 0.
 _POOLS = Like(".+")
+#: What does not end a job.
+_COMES_BACK = Like("retrying|snoozed|quarantined", negated=True)
 
 
 def dashboard() -> Dashboard:
@@ -157,16 +161,16 @@ def _load() -> list[Panel]:
         ),
         lines(
             12,
-            "Published and drained",
-            Query(rate(metrics.JOBS_PUBLISHED, "queue", queue="$queue"), "{{queue}}: published"),
-            Query(recorded("leveret:drain_rate5m", queue="$queue"), "{{queue}}: drained"),
-            means="Jobs that our own processes published, a second, and jobs that left a queue for "
-            "good (dashed). Other clients' publishes are not in it; a retry is no drain.",
-            do="While the dashed line is the lower one, the backlog grows.",
+            "Published and done",
+            Query(rate(metrics.JOBS_PUBLISHED), "published"),
+            Query(rate(metrics.JOBS, outcome=_COMES_BACK), "done"),
+            means="Jobs that our own processes published, a second, and jobs that came to their "
+            "end, of all queues. What others publish by AMQP is not in it.",
+            do="While less is done than published, a backlog grows.",
             unit=JOBS_RATE,
-            dashed=[".*drained"],
+            colors={"published": "blue", "done": "green"},
         ),
-        lines(
+        bars(
             13,
             "Consumers, by queue",
             Query(
@@ -175,9 +179,12 @@ def _load() -> list[Panel]:
                 + r', "queue", "$1", "queue", "leveret\\.(.+)"))',
                 "{{queue}}",
             ),
-            means="Worker processes that take jobs from each queue; the recorder on the ledger.",
+            means="Worker processes that take jobs from each queue now; the recorder takes from "
+            "`ledger` and `unroutable`.",
             do="0 means that nothing runs the jobs of a queue: start its pool.",
             unit=COUNT,
+            lights=below(1, 1),
+            width=12,
         ),
     ]
 

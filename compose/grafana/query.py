@@ -73,13 +73,14 @@ def rate(metric: Counter, *by: str, over: str = RATE, **where: Where) -> str:
 
 
 def increase(metric: Counter, *by: str, over: str = RANGE, **where: Where) -> str:
-    """Return how often it was counted.
+    """Return how often it was counted, as a whole number.
 
     A series that appears with its first count has no increase: so what was not there before counts
     as a whole.
     """
     series = _series(metric, "_total", by, where)
-    return _sum(by, f"({series} unless {series} offset {over}) or increase({series}[{over}])")
+    found = _sum(by, f"({series} unless {series} offset {over}) or increase({series}[{over}])")
+    return f"round({found})"
 
 
 def quantile(q: float, metric: Histogram, *by: str, over: str = RATE, **where: Where) -> str:
@@ -140,8 +141,11 @@ def alerts() -> str:
 
 
 def share(part: str, whole: str) -> str:
-    """Return a part of a whole, as a number up to 1; nothing where the whole is 0."""
-    return f"{part} / ({whole} > 0)"
+    """Return a part of a whole, as a number up to 1; 0 where nothing of it is the part.
+
+    Nothing where the whole is 0.
+    """
+    return f"({part} or {whole} * 0) / ({whole} > 0)"
 
 
 def top(number: int, expression: str) -> str:

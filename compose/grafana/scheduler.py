@@ -11,17 +11,20 @@ from compose.grafana.panel import (
     QUANTILES,
     RATE,
     SECONDS,
+    SHARE,
     Lights,
     Panel,
     Query,
     above,
     bars,
+    below,
     heat_map,
     lines,
     number,
 )
-from compose.grafana.query import buckets, gauge, increase, quantile, rate, top
+from compose.grafana.query import buckets, gauge, increase, quantile, rate, share, top
 from leveret import metrics
+from leveret.housekeeping import BEAT
 
 
 def dashboard() -> Dashboard:
@@ -50,12 +53,16 @@ def _numbers() -> list[Panel]:
         number(
             2,
             "Lease remaining",
-            gauge(metrics.SCHEDULER_LEASE_REMAINING, "max"),
-            means="Time for which the leader may act without renewing its lease.",
+            share(
+                gauge(metrics.SCHEDULER_LEASE_REMAINING, "max"),
+                gauge(metrics.SCHEDULER_LEASE, "max"),
+            ),
+            means="Share of its term for which the leader may act without renewing its lease. It "
+            "renews at two thirds.",
             do="If it nears 0 the leader cannot reach the database; a standby takes over.",
-            unit=SECONDS,
-            lights=Lights(((None, "red"), (1, "#EAB839"), (3, "green"))),
-            decimals=1,
+            unit=SHARE,
+            lights=below(0.15, 0.33),
+            decimals=0,
         ),
         number(
             3,
@@ -184,7 +191,7 @@ def _slots() -> list[Panel]:
             "The canary's trip, and its queue",
             Query(gauge(metrics.CANARY_SECONDS, "max"), "whole way"),
             Query(
-                quantile(0.99, metrics.JOB_QUEUE_TIME, over="5m", actor="leveret.canary"),
+                quantile(0.99, metrics.JOB_QUEUE_TIME, over="5m", actor=BEAT),
                 "in queue, p99",
             ),
             means="Time of the last canary for its whole way, and in its queue alone.",

@@ -205,6 +205,19 @@ class Prometheus:
             if "values" in one
         ]
 
+    def exemplars(self, expression: str, *, start: float, end: float) -> list[tuple[float, float]]:
+        """Return the times and values of single measurements that a trace was noted for."""
+        answer = self._ask(
+            "/api/v1/query_exemplars",
+            {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}"},
+        )
+        return sorted(
+            (float(one["timestamp"]), float(one["value"]))
+            for series in answer
+            for one in series["exemplars"]
+            if one["labels"].get("trace_id")
+        )
+
     def value(self, expression: str) -> float:
         """Return the one value of an expression; NaN when it has none, or several."""
         found = self.query(expression)
@@ -232,12 +245,11 @@ class Prometheus:
             if name in ("", alert["labels"]["alertname"])
         ]
 
-    def _ask(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    def _ask(self, path: str, parameters: Mapping[str, str]) -> Any:
         answer = self._client.get(path, params=parameters).json()
         if answer["status"] != "success":
             raise ValueError(f"{parameters}: {answer['error']}")
-        found: dict[str, Any] = answer["data"]
-        return found
+        return answer["data"]
 
     def _is_ready(self) -> bool:
         if self.process.poll() is not None:
