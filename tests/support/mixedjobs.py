@@ -44,10 +44,17 @@ def exhausted(n: int) -> None:
     raise ValueError(f"{n} is wrong")
 
 
+@leveret.actor("mix.stormy", max_retries=20, backoff=QUICK)
+def stormy(n: int) -> None:
+    """Fail every time, and be tried many times."""
+    raise ConnectionError(f"the other side of {n} is away")
+
+
 ACTORS = {
     "mix.fine": "default",
     "mix.slow": "bulk",
     "mix.flaky": "default",
     "mix.doomed": "default",
     "mix.exhausted": "default",
+    "mix.stormy": "default",
 }

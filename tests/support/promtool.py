@@ -1,4 +1,4 @@
-"""Prometheus and its own checker of rules, from this machine or out of Debian's package."""
+"""Prometheus, Alertmanager and their checkers, from this machine or out of Debian's packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ import pytest
 
 from tests.support.pages import ROOT
 
-_PACKAGE = "prometheus"
+#: Which programs are taken out of which package.
+_PACKAGES = {
+    "prometheus": ("prometheus", "promtool"),
+    "prometheus-alertmanager": ("prometheus-alertmanager", "amtool"),
+}
 
 
 def promtool() -> Path:
@@ -23,7 +27,7 @@ def promtool() -> Path:
 
 @functools.cache
 def program(name: str) -> Path:
-    """Return a program of the package; skip the test, saying why, where it cannot be had.
+    """Return a program of these packages; skip the test, saying why, where it cannot be had.
 
     It is looked for on the PATH, then in build/promtool, where it is unpacked from the package
     without installing that, for which nobody has to be root.
@@ -38,12 +42,13 @@ def program(name: str) -> Path:
             pytest.skip(f"{name} is not installed, and {missing[0]} is not there to unpack it")
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            for unpacked in _unpack(Path(folder)):
+            (package,) = (each for each, programs in _PACKAGES.items() if name in programs)
+            for unpacked in _unpack(package, Path(folder)):
                 unpacked.replace(kept.parent / unpacked.name)  # another process may be at it, too
     return kept
 
 
-def _unpack(folder: Path) -> list[Path]:
+def _unpack(package: str, folder: Path) -> list[Path]:
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
     private = [
@@ -54,18 +59,18 @@ def _unpack(folder: Path) -> list[Path]:
     if os.geteuid() == 0:
         quiet += ["-o", "APT::Sandbox::User=root"]
     # The lists of a fresh machine are empty, and only root may fill them.
-    said = _run([*quiet, "download", _PACKAGE], folder)
+    said = _run([*quiet, "download", package], folder)
     if said is not None:
         said = _run([*quiet, *private, "update"], folder) or _run(
-            [*quiet, *private, "download", _PACKAGE], folder
+            [*quiet, *private, "download", package], folder
         )
-    packages = list(folder.glob(f"{_PACKAGE}_*.deb"))
+    packages = list(folder.glob(f"{package}_*.deb"))
     if said is not None or not packages:
-        pytest.skip(f"Prometheus is not installed, and Debian's package cannot be had: {said}")
+        pytest.skip(f"{package} is not installed, and Debian's package cannot be had: {said}")
     stream = folder / "package.tar"
     with stream.open("wb") as output:
         subprocess.run(["dpkg-deb", "--fsys-tarfile", packages[0]], stdout=output, check=True)
-    programs = [f"./usr/bin/{name}" for name in ("prometheus", "promtool")]
+    programs = [f"./usr/bin/{name}" for name in _PACKAGES[package]]
     subprocess.run(["tar", "-xf", stream, "-C", folder, *programs], check=True)
     return [folder / name for name in programs]
 
