@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,13 +30,13 @@ def queues(as_json: AsJson = False) -> None:
     settings = Settings.from_env()
     if settings.management_url is None:
         raise ConfigurationError("LEVERET_MANAGEMENT_URL is not set")
+    vhost = vhost_of(settings.require_amqp_url())
     with Management(settings.management_url) as management:
         found = [
-            queue
-            for queue in management.queues(vhost_of(settings.require_amqp_url()))
-            if queue["name"].startswith("leveret.")
+            queue for queue in management.queues(vhost) if queue["name"].startswith("leveret.")
         ]
-    oldest = _oldest(settings)
+        routes = management.get("bindings", vhost)
+    oldest = _oldest(settings, routes)
     shown = [_queue(queue, oldest) for queue in sorted(found, key=lambda queue: queue["name"])]
     if as_json:
         print_json(shown)
@@ -95,7 +95,7 @@ def _rate(queue: Mapping[str, Any], what: str) -> float:
     return float(details.get("rate") or 0.0)
 
 
-def _oldest(settings: Settings) -> dict[str, datetime]:
+def _oldest(settings: Settings, routes: Iterable[Mapping[str, Any]]) -> dict[str, datetime]:
     """Return when the oldest waiting job of each work queue was made, if anybody can tell."""
     if settings.database_url is None:
         return {}
@@ -107,7 +107,7 @@ def _oldest(settings: Settings) -> dict[str, datetime]:
     database = engine(settings.database_url, pool_size=1, application="cli")
     try:
         with database.connect() as connection:
-            found = query.oldest_waiting(connection)
+            found = query.oldest_waiting(connection, _queues_of_actors(routes))
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
         print(f"leveret: the ledger does not say what waits longest ({reason})", file=sys.stderr)
@@ -115,6 +115,18 @@ def _oldest(settings: Settings) -> dict[str, datetime]:
     finally:
         database.dispose()
     return {names.work_queue(name): at for name, at in found.items()}
+
+
+def _queues_of_actors(routes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return which queue the routing table leads each actor's jobs to."""
+    every = f"{names.ANY_QUEUE}."
+    return {
+        route["routing_key"].removeprefix(every): route["destination"].removeprefix(
+            names.work_queue("")
+        )
+        for route in routes
+        if route["source"] == names.ROUTE and route["routing_key"].startswith(every)
+    }
 
 
 def _age(moment: datetime) -> float:

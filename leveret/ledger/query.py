@@ -289,9 +289,20 @@ def counts(connection: Connection) -> Mapping[State, Count]:
     return {state: known.get(state, Count(value=0, exact=True)) for state in State}
 
 
-def oldest_waiting(connection: Connection) -> Mapping[str, datetime]:
-    """Return, for each queue in which a job waits, when the oldest of them was created."""
-    return {row.queue: row.oldest for row in connection.execute(_OLDEST)}
+def oldest_waiting(
+    connection: Connection, queues: Mapping[str, str] | None = None
+) -> Mapping[str, datetime]:
+    """Return, for each queue in which a job waits, when the oldest of them was created.
+
+    A job that was published for any queue has none in the ledger until a worker has it: ``queues``
+    says to which the routing leads it, by its actor.
+    """
+    found: dict[str, datetime] = {row.queue: row.oldest for row in connection.execute(_OLDEST)}
+    if queues:
+        for row in connection.execute(_OLDEST_OF_ACTORS, {"actors": list(queues)}):
+            queue = queues[row.actor]
+            found[queue] = min(found.get(queue, row.oldest), row.oldest)
+    return found
 
 
 def workers(connection: Connection, *, gone: bool = False) -> tuple[WorkerEntry, ...]:
@@ -361,6 +372,17 @@ _OLDEST = text(
         ORDER BY created_at, id LIMIT 1
     ) AS j
     WHERE queues.queue <> ''
+    """  # noqa: S608 - constants
+)
+_OLDEST_OF_ACTORS = text(
+    f"""
+    SELECT a.actor, j.created_at AS oldest
+    FROM unnest(CAST(:actors AS text[])) AS a (actor), unnest(ARRAY['queued']) AS s (state),
+    LATERAL (
+        SELECT created_at FROM jobs
+        WHERE actor = a.actor AND {QUEUE} = '' AND state = s.state
+        ORDER BY created_at, id LIMIT 1
+    ) AS j
     """  # noqa: S608 - constants
 )
 

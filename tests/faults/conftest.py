@@ -15,8 +15,11 @@ from leveret.topology import build
 from tests.support import oncejobs
 from tests.support.books import Books
 from tests.support.brokers import PrivateBroker
+from tests.support.databases import temporary_database
 from tests.support.faultjobs import ACTORS, Journal
+from tests.support.oncall import Shop
 from tests.support.pools import WorkerPool
+from tests.support.recorders import migrated
 from tests.support.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ def broken_broker(checkout: Checkout) -> Iterator[PrivateBroker]:
     # The management API shall know of a connection soon.
     broker = PrivateBroker(checkout, {"collect_statistics_interval": "500"})
     try:
+        # So it shall count the messages of its queues: they tell it each 5 s otherwise.
+        broker.control("eval", "application:set_env(rabbit, quorum_tick_interval, 500).")
         broker.declare({**ACTORS, **oncejobs.ACTORS})
         yield broker
     finally:
@@ -134,3 +139,27 @@ def pool(node: Vhost, tmp_path: Path) -> Iterator[Callable[..., WorkerPool]]:
         sys.stdout.write(each.log[-4000:])
     for each in made:
         assert "a callback failed" not in each.log
+
+
+@pytest.fixture(scope="module")
+def a_shop(
+    broken_broker: PrivateBroker, checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    """Return a shop of this module, which the runbooks' faults are induced in."""
+    broken_broker.start()
+    folder = tmp_path_factory.mktemp("shop")
+    with temporary_database(checkout, "shop") as url:
+        made = Shop(broken_broker.vhost, migrated(url), folder)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture
+def shop(a_shop: Shop) -> Iterator[Shop]:
+    """Return the shop with nothing in it: no job, no pool."""
+    a_shop.reset()
+    yield a_shop
+    for each in a_shop.pools:
+        sys.stdout.write(each.log[-2000:])

@@ -16,11 +16,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import func, insert, or_, select, text
 
 from leveret.ledger import State, query
 from leveret.ledger.query import InvalidCursor, JobFilter
+from leveret.message import new_id
 from leveret.store import async_engine, engine, migrate
+from leveret.store.identity import own_time
 from leveret.store.schema import JobRow
 from tests.support.databases import temporary_database
 from tests.support.histories import fill, make_partitions
@@ -231,7 +233,20 @@ def test_the_oldest_that_waits_is_known_for_each_queue(connection: Connection) -
         .where(JobRow.state == "queued", JobRow.queue.is_not(None))
         .group_by(JobRow.queue)
     )
-    assert query.oldest_waiting(connection) == dict(plain.all())
+    known = dict(plain.all())
+    assert query.oldest_waiting(connection) == known
+    job_id = new_id()
+    connection.execute(
+        insert(JobRow).values(
+            id=job_id, created_at=own_time(job_id), actor="any.where", state="queued"
+        )
+    )
+    routes = {"any.where": "elsewhere", "actor.n3": "bulk"}
+    assert query.oldest_waiting(connection, routes) == {
+        **known,
+        "elsewhere": own_time(job_id),
+    }
+    connection.rollback()
 
 
 def test_one_job_is_found_by_its_id(connection: Connection) -> None:

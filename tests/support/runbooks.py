@@ -3,12 +3,14 @@
 A page is a list of sections (``## LeveretRetryStorm``), each with fenced blocks. Those in ``bash``,
 ``sql`` and ``promql`` are what somebody on call would run, and are run here for real: ``leveret``
 and whatever else is on the path by a shell in a subprocess, ``curl`` as the same request by httpx
-(not every machine has curl), SQL by psycopg, PromQL by a Prometheus. Other blocks (``text``, …)
-show what was seen, and are not run.
+(not every machine has curl), SQL by psycopg, PromQL by a Prometheus. So are the lines behind ``$``
+in ``console``, with what they had printed below; the headings of that have to be those of today.
+Other blocks (``text``, …) show what was seen, and are not run.
 
-Names in capitals (`PLACEHOLDERS`) stand for what differs from case to case: the test fills them in.
-A command of a deployment, such as ``kubectl``, needs a stand-in: a function that does to the test's
-processes what the command would do to the cluster's. ::
+Names in capitals (`PLACEHOLDERS`) stand for what differs from case to case: the test fills them in,
+and in ``console`` ids of jobs, groups and dead letters as well. A command of a deployment, as
+``kubectl`` in ``sh``, needs a stand-in: a function that does to the test's processes what the
+command would do to the cluster's. ::
 
     PAGE = Page("jobs")
 
@@ -41,6 +43,7 @@ from typing import Any, Protocol, Self, TypeVar
 import httpx
 import psycopg
 
+from tests.support.forkedcommands import Commands
 from tests.support.pages import ROOT
 from tests.support.processes import bare_environment
 
@@ -54,9 +57,19 @@ PLACEHOLDERS = frozenset(
     }
 )
 #: Languages of blocks that are run.
-RUN = frozenset({"bash", "sql", "promql"})
+RUN = frozenset({"bash", "console", "promql", "sh", "sql"})
 _FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _WORD = re.compile(r"\b[A-Z]+\b")
+#: There, GROUP and TABLE are words of the language unless they are quoted.
+_IN_SQL = re.compile(r"\b(?!GROUP|TABLE)[A-Z]+\b|(?<=')[A-Z]+\b")
+_IN_CONSOLE = {
+    "JOB": re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"),
+    "GROUP": re.compile(r"(?<=--group )[0-9a-f]+"),
+    "LETTER": re.compile(r"(?<=dead show )\d+|(?<=dead replay )\d+"),
+}
+#: What a shell has to read.
+_SHELL = re.compile(r"[|<>&;$`]")
+_NUMBERED = re.compile(r"\S*\d\S*")
 _VARIABLE = re.compile(r"\$\{?([A-Z][A-Z0-9_]*)\}?")
 
 
@@ -71,19 +84,35 @@ class Block:
     text: str
 
     def commands(self) -> list[str]:
-        """Return its commands: a line each in ``bash``, the whole block otherwise."""
-        if self.language != "bash":
+        """Return its commands: a line each in ``bash``, the whole block in ``sql``."""
+        if self.language == "console":
+            return [command for command, _ in self.recorded()]
+        if self.language in ("sql", "promql"):
             return [self.text.strip()]
         lines = self.text.replace("\\\n", " ").splitlines()
         return [line.strip() for line in lines if shlex.split(line, comments=True)]
+
+    def recorded(self) -> list[tuple[str, str]]:
+        """Return the commands of a ``console``, and what each had printed."""
+        found: list[tuple[str, list[str]]] = []
+        for line in self.text.splitlines():
+            if line.startswith("$ "):
+                command = line.removeprefix("$ ")
+                for name, pattern in _IN_CONSOLE.items():
+                    command = pattern.sub(name, command)
+                found.append((command, []))
+            else:
+                found[-1][1].append(line)
+        return [(command, "\n".join(lines).strip()) for command, lines in found]
 
     def filled(self, command: str, values: Mapping[str, str]) -> str:
         """Return a command with its placeholders filled in; raises when one is left."""
         unknown = set(values) - PLACEHOLDERS
         assert not unknown, f"{sorted(unknown)} are no placeholders of runbooks"
-        missing = (set(_WORD.findall(command)) & PLACEHOLDERS) - set(values)
+        word = _IN_SQL if self.language == "sql" else _WORD
+        missing = (set(word.findall(command)) & PLACEHOLDERS) - set(values)
         assert not missing, f"line {self.line}: nothing is given for {sorted(missing)}: {command}"
-        return _WORD.sub(lambda word: values.get(word[0], word[0]), command)
+        return word.sub(lambda found: values.get(found[0], found[0]), command)
 
 
 class Queryable(Protocol):
@@ -135,6 +164,8 @@ class Console:
 
     #: Settings, ``LEVERET_…`` among them, on top of the shell's without what it has for Leveret.
     environment: Mapping[str, str]
+    #: What runs ``leveret`` faster than a shell.
+    commands: Commands | None = None
     prometheus: Queryable | None = None
     #: What does the work of a program that is not here, by its name: gets the words behind it.
     stand_ins: Mapping[str, Callable[[list[str]], str]] = field(default_factory=dict)
@@ -155,8 +186,12 @@ class Console:
         return self._curl(words) if program == "curl" else self.shell(command)
 
     def shell(self, command: str) -> Said:
-        """Run a command as a shell does."""
+        """Run a command as a shell does; ``leveret`` alone is spared its imports."""
         settings = {**bare_environment(), **self.environment}
+        program, *words = shlex.split(command, comments=True)
+        if self.commands and program == "leveret" and not _SHELL.search(command.partition("#")[0]):
+            status, said = self.commands.run(words, settings, timeout=self.timeout)
+            return Said(said, status)
         settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{settings['PATH']}"
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
@@ -207,6 +242,12 @@ class Console:
         return Said(answer.text, 0 if answer.is_success else 22)
 
 
+def _heading(output: str) -> str:
+    """Return the first line that was printed, without what differs from time to time."""
+    first = next((line for line in output.splitlines() if line.strip()), "")
+    return " ".join(_NUMBERED.sub("#", first).split())
+
+
 class Section:
     """A section of a page while a test walks through it."""
 
@@ -225,14 +266,22 @@ class Section:
         block = self._blocks.pop(0)
         given = {name: str(value) for name, value in values.items()}
         answers: list[Any] = []
+        recorded = dict(block.recorded()) if block.language == "console" else {}
         for command in block.commands():
             filled = block.filled(command, given)
             answer = self.console.run(block, filled)
             print(f"$ {filled}\n{answer}")
             if isinstance(answer, Said) and not filled.startswith(tuple(may_fail)):
                 assert answer.status == 0, f"{filled} ended with {answer.status}:\n{answer}"
+            if recorded.get(command):
+                assert _heading(answer) == _heading(recorded[command]), f"line {block.line}"
             answers.append(answer)
         return answers
+
+    def next(self, **values: object) -> str:
+        """Return the next block, filled in, without running it."""
+        given = {name: str(value) for name, value in values.items()}
+        return self._blocks[0].filled(self._blocks[0].text, given)
 
     def left(self) -> list[Block]:
         """Return the blocks that were not run yet."""

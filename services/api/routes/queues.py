@@ -28,7 +28,8 @@ async def list_queues(context: Shared) -> QueueList:
             Kind.UNAVAILABLE, "LEVERET_MANAGEMENT_URL is not set here, so queues are not seen"
         )
     found = await run_in_threadpool(context.broker_queues)
-    oldest = await context.run(query.oldest_waiting)
+    routes = {actor.name: actor.queue for actor in context.catalogue.actors}
+    oldest = await context.run(query.oldest_waiting, routes)
     by_name = {queue["name"]: queue for queue in found}
 
     def messages(name: str) -> int:

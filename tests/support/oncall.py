@@ -1,0 +1,259 @@
+"""A shop on Leveret in which something goes wrong, and whoever is on call for it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from compose.native import ports
+from leveret.publisher import Publisher
+from tests.support import shopjobs
+from tests.support.forkedcommands import Commands
+from tests.support.pages import ROOT
+from tests.support.pools import WorkerPool
+from tests.support.recorders import Ledger, RecorderProcess
+from tests.support.relays import RelayProcess
+from tests.support.runbooks import Console
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.support.brokers import Vhost
+    from tests.support.prometheus import Prometheus
+
+
+#: A folder for each pool.
+POOLS = ROOT / "k8s" / "base" / "pools"
+
+
+class MailServer:
+    """An HTTP server that takes mails, can be down, and comes back on the same port."""
+
+    def __init__(self) -> None:
+        self.port = ports.choose()
+        self.url = f"http://{ports.HOST}:{self.port}/mails"
+        self.taken: list[Any] = []
+        self._server: http.server.HTTPServer | None = None
+
+    def start(self) -> None:
+        """Take mails."""
+        taken = self.taken
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                taken.append(json.loads(body))
+                self.send_response(202)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer((ports.HOST, self.port), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Be down."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+class Shop:
+    """The processes of a shop, on a virtual host and a database of its own.
+
+    A recorder and a relay run from the start, pools when a test or a page's command starts them.
+    """
+
+    def __init__(self, vhost: Vhost, database: str, folder: Path) -> None:
+        self.vhost = vhost.declare(shopjobs.ACTORS)
+        self.database = database
+        self.folder = folder
+        #: The file that lets the long report go.
+        self.gate = folder / "gate"
+        self.mail = MailServer()
+        self.ledger = Ledger(database)
+        self.commands = Commands()
+        self.publisher = Publisher(vhost.url("publisher"), timeout=60, app_id="shop")
+        self.pools: list[WorkerPool] = []
+        self.relay = RelayProcess(vhost, folder=folder, LEVERET_DATABASE_URL=database)
+        self.recorder: RecorderProcess | None = None
+        self.start_recorder()
+        self.relay.wait_ready()
+
+    # -------------------------------------------------------------------------------- its processes
+
+    def start_recorder(self) -> None:
+        """Start the recorder, and return when it records."""
+        environment = self.vhost.environment("recorder")
+        self.recorder = RecorderProcess(environment, self.database, self.folder).wait_ready()
+
+    def kill_recorder(self) -> None:
+        """Kill the recorder (SIGKILL)."""
+        if self.recorder is not None:
+            self.recorder.kill()
+            self.recorder = None
+
+    def pool(self, queues: str = "default", *, release: str = "7.1", **options: Any) -> WorkerPool:
+        """Start a pool of a release of the shop, and return when it is ready."""
+        pool = WorkerPool(
+            {**self.vhost.environment("worker"), "LEVERET_DATABASE_URL": self.database},
+            self.folder,
+            queues=queues,
+            actors=("tests.support.shopjobs",),
+            variables={
+                shopjobs.MAIL_URL: self.mail.url,
+                shopjobs.RELEASE: release,
+                shopjobs.GATE: str(self.gate),
+            },
+            **options,
+        )
+        self.pools.append(pool)
+        return pool.wait_ready()
+
+    def stop_pools(self, which: Sequence[WorkerPool] | None = None) -> None:
+        """Drain these pools, or all, and return when they are gone."""
+        ending = list(self.pools if which is None else which)
+        for pool in ending:
+            pool.drain()
+        for pool in ending:
+            pool.process.wait(40)
+            self.pools.remove(pool)
+
+    def reset(self) -> None:
+        """End what a test has started, and forget all jobs; the recorder runs."""
+        for pool in self.pools:
+            pool.kill_everything()
+        self.pools.clear()
+        self.mail.stop()
+        self.gate.unlink(missing_ok=True)
+        if self.recorder is None:
+            self.start_recorder()
+        self.vhost_is_empty()
+        self.ledger.run(
+            "TRUNCATE jobs, job_ids, attempts, dead_letters, dead_letter_groups, replays, workers,"
+            " cancellations, leveret_outbox CASCADE"
+        )
+
+    def vhost_is_empty(self) -> None:
+        """Purge what waits for pools, and wait until the recorder has read the rest."""
+        for queue in self.vhost.management.queues(self.vhost.name):
+            if not queue["name"].startswith(("leveret.ledger", "leveret.control")):
+                self.vhost.management.purge_queue(self.vhost.name, queue["name"])
+        self.wait_queue("leveret.ledger", messages=0)
+
+    def close(self) -> None:
+        """End everything."""
+        for pool in self.pools:
+            pool.kill_everything()
+        self.mail.stop()
+        self.commands.close()
+        self.publisher.close()
+        self.ledger.close()
+        self.kill_recorder()
+        self.relay.kill()
+
+    # -------------------------------------------------------------------------- what a test asks it
+
+    def publish(self, jobs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        """Publish jobs, and return their ids when the ledger knows them all."""
+        ids = self.publisher.publish_many(jobs)
+        if self.recorder is not None:
+            known = "SELECT count(*) FROM jobs WHERE id = ANY(%s)"
+            self.ledger.wait_value(len(ids), known, ids, timeout=60)
+        return ids
+
+    def wait_states(self, timeout: float = 90.0, **counts: int) -> None:
+        """Return when so many jobs are in each state, as the ledger says: ``succeeded=3``."""
+        query = "SELECT state, count(*) FROM jobs GROUP BY state"
+
+        def stand() -> dict[str, int]:
+            return {row["state"]: row["count"] for row in self.ledger.rows(query)}
+
+        wait_until(
+            lambda: all(stand().get(state, 0) == count for state, count in counts.items()),
+            timeout=timeout,
+            every=0.1,
+            what=f"{counts}, and not {stand()}",
+        )
+
+    def wait_queue(self, name: str, timeout: float = 60.0, **counts: int) -> None:
+        """Return when the broker's statistics say so of a queue; they are some seconds old."""
+
+        def stands() -> bool:
+            found = self.vhost.management.queue(self.vhost.name, name) or {}
+            return all(found.get(field) == count for field, count in counts.items())
+
+        wait_until(stands, timeout=timeout, every=0.2, what=f"{name} has {counts}")
+
+    def wait_rate(self, name: str) -> None:
+        """Return when the broker has noticed that a queue becomes shorter."""
+
+        def shrinks() -> bool:
+            stats = (self.vhost.management.queue(self.vhost.name, name) or {}).get("message_stats")
+            rates = [(stats or {}).get(f"{what}_details", {}) for what in ("ack", "publish")]
+            acked, published = (float(rate.get("rate") or 0) for rate in rates)
+            return acked > published + 1
+
+        wait_until(shrinks, timeout=60, every=0.2, what=f"{name} becomes shorter")
+
+    # -------------------------------------------------------------------------- what the pages need
+
+    def console(self, prometheus: Prometheus | None = None, **stand_ins: Any) -> Console:
+        """Return where the commands of a page are run, as an administrator."""
+        return Console(
+            environment={
+                **self.vhost.environment("admin"),
+                "LEVERET_DATABASE_URL": self.database,
+                "LEVERET_ACTORS": "tests.support.shopjobs",
+            },
+            commands=self.commands,
+            prometheus=prometheus,
+            stand_ins=stand_ins,
+        )
+
+    def kubectl(self, *, threads: int = 8) -> Callable[[list[str]], str]:
+        """Return what does here what kubectl does to a Deployment of a pool, or of the recorder."""
+
+        def run(words: list[str]) -> str:
+            match words:
+                case ["-n", "leveret", "scale", "deployment", name, count]:
+                    assert name in deployments(), f"there is no Deployment {name}"
+                    queue = name.removeprefix("leveret-worker-")
+                    replicas = int(count.removeprefix("--replicas="))
+                    if not replicas:
+                        self.stop_pools()
+                    for _ in range(replicas - len(self.pools)):
+                        self.pool(queue, threads=threads)
+                    return f"deployment.apps/{name} scaled\n"
+                case ["-n", "leveret", "rollout", "undo", "deployment", name]:
+                    assert name in deployments(), f"there is no Deployment {name}"
+                    before = list(self.pools)
+                    self.pool(name.removeprefix("leveret-worker-"), threads=threads)
+                    self.stop_pools(before)
+                    return f"deployment.apps/{name} rolled back\n"
+                case ["-n", "leveret", "rollout", "restart", "deployment", "leveret-recorder"]:
+                    assert "leveret-recorder" in deployments()
+                    self.kill_recorder()
+                    self.start_recorder()
+                    return "deployment.apps/leveret-recorder restarted\n"
+            raise AssertionError(f"no test knows kubectl {words}")
+
+        return run
+
+
+def deployments() -> set[str]:
+    """Return the names of the Deployments in k8s/."""
+    found = {f"leveret-worker-{pool.parent.name}" for pool in POOLS.glob("*/pool.yaml")}
+    for file in POOLS.parent.glob("*.yaml"):
+        for document in yaml.safe_load_all(file.read_text()):
+            if document["kind"] == "Deployment":
+                found.add(str(document["metadata"]["name"]))
+    return found
