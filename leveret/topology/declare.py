@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 import pika
@@ -14,7 +15,7 @@ from leveret.topology.check import Difference
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
-    from leveret.topology.table import Topology
+    from leveret.topology.table import Exchange, Topology
 
 __all__ = ["apply", "prune"]
 
@@ -60,16 +61,30 @@ def prune(url: str, differences: Iterable[Difference]) -> int:
 
 
 def _declare(channel: BlockingChannel, topology: Topology) -> None:
-    for exchange in topology.exchanges:
+    for queue in topology.queues:
+        channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+    # Each exchange is bound as soon as it stands: while it is not, what reaches it is unroutable,
+    # and the delay wheel waits for one that is missing.
+    for exchange in inside_out(topology):
         channel.exchange_declare(
             exchange.name, exchange.kind, durable=True, arguments=exchange.arguments
         )
-    for queue in topology.queues:
-        channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
-    for binding in topology.bindings:
-        if binding.to_exchange:
-            channel.exchange_bind(binding.destination, binding.source, binding.key)
-        else:
-            channel.queue_bind(binding.destination, binding.source, binding.key)
+        for binding in topology.bindings:
+            if binding.source != exchange.name:
+                continue
+            if binding.to_exchange:
+                channel.exchange_bind(binding.destination, binding.source, binding.key)
+            else:
+                channel.queue_bind(binding.destination, binding.source, binding.key)
     for binding in topology.revoked:
         channel.queue_unbind(binding.destination, binding.source, binding.key)
+
+
+def inside_out(topology: Topology) -> list[Exchange]:
+    """Order the exchanges so that each comes behind those that it hands messages to."""
+    exchanges = {exchange.name: exchange for exchange in topology.exchanges}
+    onward = {x.name: {x.alternate} if x.alternate else set() for x in topology.exchanges}
+    for binding in topology.bindings:
+        if binding.to_exchange:
+            onward[binding.source].add(binding.destination)
+    return [exchanges[name] for name in TopologicalSorter(onward).static_order()]

@@ -103,7 +103,7 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """Everything that `leveret topology apply` declares, in the order of declaration."""
+    """Everything that `leveret topology apply` declares."""
 
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
@@ -132,7 +132,6 @@ def build(queues: Sequence[str], actors: Mapping[str, str]) -> Topology:
             Binding(source=source, destination=destination, to_exchange=to_exchange, key=key)
         )
 
-    # First of all, so that nothing gets lost on a first day between an exchange and its bindings.
     bind(UNROUTABLE, UNROUTABLE, "")
     top = wheel_exchange(wheel.DIGITS - 1)
     for entry, onward in ((JOBS, ROUTE), (DELAY, top)):

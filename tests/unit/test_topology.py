@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from leveret import names, wheel
 from leveret.topology import ROLES, build, compare, roles_for
+from leveret.topology.declare import inside_out
 from leveret.topology.table import DELIVERY_LIMIT
 
 ACTORS = {"email.send": "default", "report.generate": "bulk", "a": "critical"}
@@ -359,3 +360,14 @@ def test_surplus_is_reported_and_a_surplus_binding_can_be_named():
     ]
     assert differences[0].binding.key == "any.email.send"
     assert "any.email.send" in str(differences[0])
+
+
+def test_an_exchange_is_declared_behind_all_that_it_hands_messages_to():
+    """It can be bound at once, and what it cannot route is not lost on a first day either."""
+    order = [exchange.name for exchange in inside_out(TABLE)]
+    assert sorted(order) == sorted(EXCHANGES)
+    bound = {(b.source, b.destination) for b in TABLE.bindings if b.to_exchange}
+    bound |= {(x.name, x.alternate) for x in TABLE.exchanges if x.alternate}
+    assert len(bound) > 10
+    for source, destination in bound:
+        assert order.index(destination) < order.index(source)
