@@ -62,7 +62,10 @@ def _component(purl: str, name: str, version: str, **more: object) -> dict[str, 
 def _of_python(one: Distribution) -> dict[str, Any]:
     name = re.sub(r"[-_.]+", "-", one.name).lower()
     more: dict[str, object] = {}
-    expression, named = one.metadata["License-Expression"], one.metadata["License"]
+    expression, named = (
+        next(iter(one.metadata.get_all(word) or ()), None)
+        for word in ("License-Expression", "License")
+    )
     if expression:
         more["licenses"] = [{"expression": expression}]
     elif named and "\n" not in named and len(named) < 100:

@@ -7,6 +7,8 @@ import inspect
 import re
 import tomllib
 from dataclasses import fields, is_dataclass
+from enum import EnumType
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import typer.main
@@ -100,6 +102,12 @@ def openapi() -> dict[str, Any]:
     url = "postgresql://nobody@127.0.0.1/none"
     document = create_app(Settings(database_url=url, actors=("actors",))).openapi()
     document["info"].pop("version", None)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                # Each Python has its own words for some of them.
+                if answer["description"] == HTTPStatus(int(status)).phrase:
+                    answer["description"] = ""
     return document
 
 
@@ -181,6 +189,8 @@ def _public_names() -> Iterator[tuple[str, list[str]]]:
 
 
 def _parameters(thing: object) -> list[str]:
+    if isinstance(thing, EnumType):
+        return sorted(member.name for member in thing)
     if not inspect.isfunction(thing) and not inspect.isclass(thing):
         return []
     if inspect.isclass(thing) and not thing.__module__.startswith("leveret"):
