@@ -28,7 +28,7 @@ from leveret.schedules.job import job_of
 from leveret.schedules.policy import Overlap
 from leveret.schedules.row import definition_of
 from leveret.store.lease import Lease
-from scheduler import queue
+from scheduler import queue, spans
 from scheduler.bell import LONGEST_SECONDS, Bell
 from scheduler.clock import DatabaseClock
 from scheduler.fire import Fired, Plan, Verdict, fire
@@ -36,6 +36,7 @@ from scheduler.jobstore import ScheduleStore
 from scheduler.leadership import Leadership
 from scheduler.line import Line
 from scheduler.plan import REASON_INVALID, plan_of
+from scheduler.spans import Firing
 
 __all__ = ["FiringExecutor"]
 
@@ -336,6 +337,9 @@ class FiringExecutor(BaseExecutor):  # type: ignore[misc]
             match fired.verdicts[plan.name]:
                 case Verdict.DONE:
                     self._store.set(plan.name, plan.next_due_at)
+                    for decided in plan.slots:
+                        if decided.outcome == "fired" and decided.span is not None:
+                            decided.span.end()
                 case Verdict.BUSY:
                     self._store.set(plan.name, self._clock.now() + _BUSY)
                 case Verdict.EARLY:
@@ -370,17 +374,20 @@ class FiringExecutor(BaseExecutor):  # type: ignore[misc]
         free = [name for name in waiting if not ahead[name].lives]
         now, rows = self._read(free) if free else (None, {})
         jobs: dict[tuple[str, datetime], Entry] = {}
+        firings: dict[str, Firing | None] = {}
         for name, row in rows.items():
             definition = self._definition(row)
             if definition is not None and now is not None:
                 with suppress(InvalidJob):  # said when its slot was decided on
-                    job = job_of(definition, waiting[name])
-                    jobs[name, waiting[name]] = entry_of(
-                        job, now=now.timestamp(), limit=self._limit
-                    )
+                    slot = waiting[name]
+                    job, span = spans.begin(job_of(definition, slot), slot, definition.due(slot))
+                    jobs[name, slot] = entry_of(job, now=now.timestamp(), limit=self._limit)
+                    firings[name] = span
         if jobs and self._leadership.holds():
             for name in queue.fire_queued(self._line, fence, jobs):
                 metrics.SCHEDULE_SLOTS.labels(name, "fired").inc()
+                if (firing := firings[name]) is not None:
+                    firing.end()
 
 
 class _Pace:

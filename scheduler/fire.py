@@ -29,6 +29,7 @@ from typing import Any
 
 from leveret.outbox.row import Entry
 from leveret.store.lease import FENCE, Runner
+from scheduler.spans import Firing
 
 __all__ = ["Decided", "Fired", "Plan", "Verdict", "fire"]
 
@@ -60,6 +61,8 @@ class Decided:
     due_at: datetime
     #: The job, of a slot that is fired.
     job: Entry | None = None
+    #: Its span, if it is traced.
+    span: Firing | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""From a row of ``schedules`` to what is to become of it. Pure."""
+"""From a row of ``schedules`` to what is to become of it. Pure, but for spans."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from leveret.outbox.row import entry_of
 from leveret.schedules.decision import decide
 from leveret.schedules.definition import Definition
 from leveret.schedules.job import job_of
+from scheduler import spans
 from scheduler.fire import Decided, Plan
 
 __all__ = ["REASON_INVALID", "plan_of"]
@@ -58,7 +59,8 @@ def plan_of(
 def _fired(definition: Definition, slot: datetime, now: datetime, limit: int) -> Decided:
     due = definition.due(slot)
     try:
-        job = entry_of(job_of(definition, slot), now=now.timestamp(), limit=limit)
+        job, span = spans.begin(job_of(definition, slot), slot, due)
+        entry = entry_of(job, now=now.timestamp(), limit=limit)
     except InvalidJob:
         return Decided(slot=slot, outcome="skipped", reason=REASON_INVALID, due_at=due)
-    return Decided(slot=slot, outcome="fired", due_at=due, job=job)
+    return Decided(slot=slot, outcome="fired", due_at=due, job=entry, span=span)

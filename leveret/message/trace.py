@@ -16,6 +16,7 @@ from typing import Any
 __all__ = [
     "AFTER",
     "SENT_AT",
+    "TRACE_HEADERS",
     "read_sent_at",
     "read_trace",
     "read_traceparent",
@@ -27,6 +28,8 @@ __all__ = [
 AFTER = "x-leveret-after"
 #: When this copy was sent, as RFC 3339.
 SENT_AT = "x-leveret-sent-at"
+#: All that is about a trace.
+TRACE_HEADERS = frozenset({"traceparent", "tracestate", AFTER, SENT_AT})
 
 #: Version 00, the id of the trace, that of the span, flags; ids of zeros alone are none.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
+from leveret import tracing
 from leveret.message import MAX_BODY_BYTES, Job
 from leveret.outbox.row import Entry, entry_of
 from leveret.outbox.transaction import execute, execute_async
@@ -115,7 +116,8 @@ def _entry(
     **options: Any,
 ) -> Entry:
     now = time.time()
-    return entry_of(make_job(actor, arguments, now=now, **options), now=now, limit=max_body_bytes)
+    job = tracing.inherit(make_job(actor, arguments, now=now, **options))
+    return entry_of(job, now=now, limit=max_body_bytes)
 
 
 def _entries(
@@ -124,7 +126,7 @@ def _entries(
     limit = options.get("max_body_bytes", MAX_BODY_BYTES)
     for job in jobs:
         if isinstance(job, Job):
-            yield entry_of(job, now=time.time(), limit=limit)
+            yield entry_of(tracing.inherit(job), now=time.time(), limit=limit)
         else:
             yield _entry(job[0], job[1], **options)
 

@@ -17,16 +17,17 @@ import os
 import secrets
 import socket
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from leveret.tracing.export import Pipeline
 
-__all__ = ["configure", "instrument_http", "shutdown"]
+__all__ = ["configure", "exporting", "instrument_http", "shutdown"]
 
 log = structlog.get_logger("leveret.tracing")
 
@@ -34,6 +35,9 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+
+#: How long the end of a process waits for its last spans.
+_FLUSH_SECONDS = 3.0
 
 _pipeline: Pipeline | None = None
 
@@ -61,7 +65,17 @@ def configure(process: str, environ: Mapping[str, str] | None = None) -> bool:
     return True
 
 
-def shutdown(seconds: float) -> None:
+@contextmanager
+def exporting(process: str) -> Iterator[None]:
+    """Export the spans of this process, as `configure` does, until the block ends."""
+    configure(process)
+    try:
+        yield
+    finally:
+        shutdown()
+
+
+def shutdown(seconds: float = _FLUSH_SECONDS) -> None:
     """Export what is left, within some seconds; what is not exported by then is lost."""
     if _pipeline is None:
         return

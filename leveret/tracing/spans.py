@@ -179,6 +179,10 @@ class Tracer:
             at=at,
         )
 
+    def sending_of(self, span: Span) -> Sending:
+        """Return what ends the span of `send` with the broker's answer."""
+        return Sending(self, span)
+
     def sending(self, job: Job) -> tuple[Job, Sending]:
         """Begin to publish a job; return it with the context that its message carries.
 

@@ -252,8 +252,9 @@ def _published_at(properties: pika.BasicProperties) -> float | None:
     """Return the latest moment at which a message can have been published, as it says itself."""
     job_id, timestamp = properties.message_id, properties.timestamp
     made = job_time(job_id) if isinstance(job_id, str) else None
-    if made is not None:
-        if isinstance(timestamp, int):  # the outbox gives an id long before a message leaves
-            return max(made + _ID_SECONDS, float(timestamp))
+    if not isinstance(timestamp, int):
+        return None if made is None else made + _ID_SECONDS
+    # An id may be older than its message: it lay in the outbox, or is that of a schedule's slot.
+    if made is not None and 0 <= made - timestamp < 1:
         return made + _ID_SECONDS
-    return timestamp + _TIMESTAMP_SECONDS if isinstance(timestamp, int) else None
+    return timestamp + _TIMESTAMP_SECONDS

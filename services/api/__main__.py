@@ -11,6 +11,7 @@ import structlog
 from leveret import logs
 from leveret.errors import ConfigurationError
 from leveret.settings import Settings
+from leveret.tracing import process
 from services.api.app import create_app
 from services.api.server import Server
 
@@ -35,7 +36,8 @@ def main() -> int:
         signal.signal(number, lambda *_: None)
     log.info("api.starting", host=settings.http_host, port=settings.http_port)
     try:
-        server.run()
+        with process.exporting("api"):
+            server.run()
     except SystemExit:  # uvicorn's way to say that it could not begin
         return 2
     log.info("api.stopped")

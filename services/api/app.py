@@ -59,6 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Recent releases make spans of their own, with the query and what was raised in them.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers={
             HTTPException: _on_http_exception,
             RequestValidationError: _on_invalid_request,

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from leveret import metrics
+from leveret import metrics, tracing
 from leveret.errors import (
     ConfigurationError,
     ManagementError,
@@ -33,6 +33,7 @@ from leveret.ledger.query import InvalidCursor
 from services.api import scheduling
 from services.api.context import Caller, Context
 from services.api.problem import Fault, Kind, Problem, response
+from services.api.spans import Served
 
 __all__ = ["Edge", "problem_of"]
 
@@ -73,6 +74,7 @@ class Edge:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         status = 0
+        served = Served.of(scope, headers)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -104,6 +106,8 @@ class Edge:
                 await response(problem, request_id)(scope, receive, answer)
         finally:
             self._account(scope, status, time.perf_counter() - began, request_id, error)
+            if served is not None:
+                served.end(route_of(scope), status, error)
 
     async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         size = sum(len(name) + len(value) for name, value in scope["headers"])
@@ -145,6 +149,8 @@ class Edge:
         }
         if error is not None:
             fields["error"] = error
+        if (trace := tracing.trace_id()) is not None:
+            fields["trace_id"] = trace
         log.info("http.request", **fields)
 
 

@@ -17,6 +17,7 @@ from leveret import health, logs, metrics, store
 from leveret.errors import ConfigurationError
 from leveret.settings import Settings
 from leveret.store import migrate
+from leveret.tracing import process
 from services.recorder.recorder import Recorder
 
 log = structlog.get_logger("leveret.recorder")
@@ -33,6 +34,7 @@ def main() -> int:
         settings = Settings.from_env()
         url, database_url = settings.require_amqp_url(), settings.require_database_url()
         logs.configure(settings.log_level, settings.log_format)
+        process.configure("recorder")
         engine = store.engine(database_url, pool_size=2, application="leveret recorder")
         recorder = Recorder(
             url,
@@ -67,6 +69,7 @@ def main() -> int:
     finally:
         server.stop()
         engine.dispose()
+        process.shutdown()
     log.info("recorder.stopped")
     return 0
 

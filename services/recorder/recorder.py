@@ -27,6 +27,7 @@ from leveret.ledger.batch import Batch
 from leveret.ledger.writer import BadData, Writer
 from services.recorder.intake import Arrival, Intake
 from services.recorder.lettercounts import LetterCounts
+from services.recorder.spans import buried
 
 __all__ = ["Recorder"]
 
@@ -109,6 +110,7 @@ class Recorder:
                     self._held = arrivals
                     if self._record(arrivals):
                         self._intake.ack(arrivals)
+                        buried(arrivals)
                         self._held = ()
                 self._keep_house()
                 if len(arrivals) >= _FULL_ENOUGH and self._intake.waiting < _FULL_ENOUGH:

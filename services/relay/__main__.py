@@ -7,6 +7,7 @@ import sys
 from leveret import logs
 from leveret.errors import ConfigurationError
 from leveret.settings import Settings
+from leveret.tracing import process
 from services.relay.relay import Relay
 
 
@@ -15,7 +16,8 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level, settings.log_format)
-        return Relay(settings).run()
+        with process.exporting("relay"):
+            return Relay(settings).run()
     except ConfigurationError as error:
         print(f"leveret relay: {error}", file=sys.stderr)
         return 2

@@ -12,6 +12,7 @@ from leveret.amqp import IOThread, Outbound, Post
 from leveret.amqp.connection import thread_name
 from leveret.errors import PublishError, PublishTimeout
 from leveret.meter import Meter, queue_of
+from services.relay.spans import Passage
 
 __all__ = ["Carrier", "Parcel"]
 
@@ -24,7 +25,16 @@ _FAREWELL_SECONDS = 2.0
 class Parcel(Post):
     """One row's message, and what became of it."""
 
-    __slots__ = ("again", "deadline", "error", "row", "settled", "settled_at", "shipment")
+    __slots__ = (
+        "again",
+        "deadline",
+        "error",
+        "passage",
+        "row",
+        "settled",
+        "settled_at",
+        "shipment",
+    )
 
     def __init__(
         self,
@@ -35,8 +45,11 @@ class Parcel(Post):
         body: bytes,
         *,
         again: bool = False,
+        passage: Passage | None = None,
     ) -> None:
         super().__init__(exchange, key, properties, body)
+        #: Its spans, if it is traced.
+        self.passage = passage
         #: The row's id.
         self.row = row
         #: Whether its job has been published, and has ended, before.
@@ -68,6 +81,8 @@ class Parcel(Post):
         if shipment is None or self.settled:
             return
         self.error, self.settled, self.settled_at = error, True, time.monotonic()
+        if self.passage is not None:
+            self.passage.end(error)
         shipment.settle_one()
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import pika
 
@@ -18,9 +18,18 @@ from leveret import names, wheel
 from leveret.deadletters import wire
 from leveret.errors import InvalidJob
 from leveret.message import BROKER_HEADERS, PERSISTENT, Job, Reason, encode
+from leveret.message.trace import TRACE_HEADERS, read_trace
 from leveret.outbox.row import held_until, read_options
 
-__all__ = ["Held", "Message", "Row", "message_of"]
+__all__ = ["Carry", "Held", "Message", "Row", "message_of"]
+
+
+class Carry(Protocol):
+    """Says what a message carries of a trace."""
+
+    def __call__(self, found: Mapping[str, str], *, again: bool) -> Mapping[str, str]:
+        """Return headers; ``found`` is what the row has, ``again`` whether the job ran before."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +49,8 @@ class Row:
     #: The body, unless it is too large to be read with the others.
     body: bytes | None
     body_bytes: int
+    #: When the transaction that wrote it began; seconds since 1970.
+    created_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,14 +69,17 @@ class Held:
     until: datetime
 
 
-def message_of(row: Row, *, now: float) -> Message | Held:
-    """Read a row; raises `InvalidJob` when it cannot be published as it is."""
+def message_of(row: Row, *, now: float, carry: Carry | None = None) -> Message | Held:
+    """Read a row; raises `InvalidJob` when it cannot be published as it is.
+
+    ``carry`` says what the message carries of a trace, instead of what the row does.
+    """
     due_at = _time(row.due_at)
     hold = None if due_at is None else held_until(due_at, now=now)
     if hold is not None:
         return Held(hold)
     if row.properties is not None:
-        return _as_it_was(row, row.properties, due_at, now)
+        return _as_it_was(row, row.properties, due_at, now, carry)
     job = Job(
         actor=row.actor,
         id=row.job_id,
@@ -74,7 +88,16 @@ def message_of(row: Row, *, now: float) -> Message | Held:
         **read_options(_load(row.options)),
     )
     exchange, key, properties = encode(job, timestamp=now)
+    if carry is not None:
+        headers = properties.headers or {}
+        again = job.run > 0
+        properties.headers = _joined(headers, carry(read_trace(headers), again=again)) or None
     return Message(exchange=exchange, routing_key=key, properties=properties)
+
+
+def _joined(headers: Mapping[str, Any], carried: Mapping[str, str]) -> dict[str, Any]:
+    without = {name: value for name, value in headers.items() if name not in TRACE_HEADERS}
+    return {**(without if carried else headers), **carried}
 
 
 class _Encoded(pika.BasicProperties):  # type: ignore[misc]
@@ -90,16 +113,19 @@ class _Encoded(pika.BasicProperties):  # type: ignore[misc]
 
 
 _LEFT_OUT = ("expiration", "user_id", "cluster_id")
+_TRACE = frozenset(name.encode() for name in TRACE_HEADERS)
 _BROKERS = frozenset(name.encode() for name in BROKER_HEADERS)
 
 
-def _as_it_was(row: Row, raw: bytes, due_at: datetime | None, now: float) -> Message:
+def _as_it_was(
+    row: Row, raw: bytes, due_at: datetime | None, now: float, carry: Carry | None
+) -> Message:
     """Address a message that was published before, to the byte but for what its way left on it."""
     if not row.routing_key:
         raise InvalidJob(Reason.BAD_PROPERTY, "a row with properties needs a routing_key, too")
     try:
         # What pika cannot read might end the connection, and with it those beside it.
-        pika.BasicProperties().decode(raw)
+        trace = read_trace(pika.BasicProperties().decode(raw).headers or {})
         properties = wire.split(raw)
         headers = wire.split_table(properties["headers"]) if "headers" in properties else []
     except Exception as error:  # noqa: BLE001 - whatever pika stumbles over
@@ -119,6 +145,11 @@ def _as_it_was(row: Row, raw: bytes, due_at: datetime | None, now: float) -> Mes
         exchange, key = names.DELAY, wheel.delayed_key(delay, key)
     if len(key.encode()) > 255:
         raise InvalidJob(Reason.BAD_PROPERTY, f"its routing key is too long: {key[:300]!r}")
+    if carry is not None and (carried := carry(trace, again=True)):
+        split = wire.split_table(properties["headers"]) if "headers" in properties else []
+        kept = [(name, value) for name, value in split if name not in _TRACE]
+        kept += [(name.encode(), wire.value(value)) for name, value in carried.items()]
+        properties["headers"] = wire.join_table(kept)
     return Message(exchange=exchange, routing_key=key, properties=_Encoded(wire.join(properties)))
 
 

@@ -41,13 +41,14 @@ from typing import Any
 import psycopg
 import structlog
 
-from leveret import metrics
+from leveret import metrics, tracing
 from leveret.errors import InvalidJob, PublishError, PublishRejected, PublishTimeout
 from leveret.message import Reason
 from leveret.store.engine import connect_options, conninfo
 from services.relay.carrier import Carrier, Parcel
 from services.relay.cursor import Cursor, Pace
 from services.relay.message import Held, Message, Row, message_of
+from services.relay.spans import Passage
 from services.relay.table import CHANNEL, Table
 
 __all__ = ["Fate", "Source", "fate_of"]
@@ -327,7 +328,8 @@ class Source(threading.Thread):
     def _pack(self, table: Table, rows: Sequence[Row]) -> list[Parcel]:
         """Make messages of rows; hold or set aside those that are none."""
         now = self._clock()
-        packed: list[tuple[Row, Message]] = []
+        packed: list[tuple[Row, Message, Passage | None]] = []
+        tracer = tracing.tracer()
         for row in rows:
             try:
                 if row.body_bytes > self._limit:
@@ -335,7 +337,8 @@ class Source(threading.Thread):
                         Reason.TOO_LARGE,
                         f"the body has {row.body_bytes} bytes; {self._limit} are the limit",
                     )
-                message = message_of(row, now=now)
+                passage = None if tracer is None else Passage(tracer, row, self.label)
+                message = message_of(row, now=now, carry=passage)
             except InvalidJob as error:
                 self._set_aside(table, row.id, str(error))
                 continue
@@ -346,8 +349,8 @@ class Source(threading.Thread):
             if isinstance(message, Held):
                 table.hold(row.id, message.until)
             else:
-                packed.append((row, message))
-        large = [row.id for row, _ in packed if row.body is None]
+                packed.append((row, message, passage))
+        large = [row.id for row, _, _ in packed if row.body is None]
         bodies = table.bodies(large) if large else {}
         return [
             Parcel(
@@ -357,8 +360,9 @@ class Source(threading.Thread):
                 message.properties,
                 bodies[row.id] if row.body is None else row.body,
                 again=row.properties is not None,
+                passage=passage,
             )
-            for row, message in packed
+            for row, message, passage in packed
         ]
 
     def _set_aside(self, table: Table, row: int, error: str) -> None:

@@ -22,7 +22,7 @@ _INLINE_BYTES = 32 * 1024
 # JSON of a thousand levels, must not keep the rows beside it from being read.
 _COLUMNS = f"""id, job_id, actor, queue, options::text, extract(epoch FROM due_at)::float8,
     properties, routing_key, CASE WHEN octet_length(body) <= {_INLINE_BYTES} THEN body END,
-    octet_length(body)"""
+    octet_length(body), extract(epoch FROM created_at)::float8"""
 # ruff: noqa: S608 - the columns are those above
 # In the order of an index, always: where statistics are of the time when the table was empty, which
 # it mostly is, the planner would sort all that is there to find the first few hundred.
@@ -89,6 +89,7 @@ class Table:
                 routing_key=line[7],
                 body=line[8],
                 body_bytes=line[9],
+                created_at=line[10],
             )
             for line in found
         ]

@@ -16,6 +16,7 @@ ACTORS = {
     "trace.await": "default",
     "trace.hold": "default",
     "trace.chain": "default",
+    "trace.hello": "default",
 }
 SOON = leveret.Backoff(base=timedelta(seconds=0.3), jitter=False)
 
@@ -52,4 +53,10 @@ def hold() -> None:
 @leveret.actor("trace.chain")
 def chain() -> None:
     """Have another job run."""
-    wait.send(url="http://127.0.0.1:9/")
+    hello.send()
+
+
+@leveret.actor("trace.hello")
+def hello() -> str:
+    """Do next to nothing."""
+    return "hello"

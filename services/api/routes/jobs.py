@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from leveret import tracing
 from leveret.ledger import query
 from leveret.message.trace import read_trace
 from leveret.store.api_keys import Scope
@@ -245,4 +246,4 @@ _NO_PARTITION = "23514"
 
 def _trace(request: Request) -> dict[str, str]:
     """Return the W3C trace context of a request, as far as a job can carry it."""
-    return read_trace(request.headers)
+    return tracing.current() or read_trace(request.headers)
