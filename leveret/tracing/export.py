@@ -72,7 +72,7 @@ class _Exporter(SpanExporter):
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self._lock = threading.Lock()
-        #: Spans that have ended and that no export has taken yet.
+        #: Spans that have ended and of which no export has said what became of them.
         self._waiting = 0
         self._lost = 0
         self._is_away = False
@@ -93,16 +93,16 @@ class _Exporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch; what the collector does not take is lost."""
-        with self._lock:
-            self._waiting -= len(spans)
         error = "it does not take them"
         try:
             result = self._exporter.export(spans)
         except Exception as failure:  # noqa: BLE001 - whatever it is, spans go on
             result, error = SpanExportResult.FAILURE, f"{type(failure).__name__}: {failure}"
-        if result is not SpanExportResult.SUCCESS:
-            with self._lock:
+        with self._lock:
+            self._waiting -= len(spans)
+            if result is not SpanExportResult.SUCCESS:
                 self._lost += len(spans)
+        if result is not SpanExportResult.SUCCESS:
             if not self._is_away:
                 self._is_away = True
                 log.warning("tracing.collector_lost", reason=error[:300])

@@ -224,12 +224,12 @@ def _waits(
 ) -> list[tuple[str, float, float]]:
     """Return what the job has waited for: the name of the span, its begin and its end."""
     sent, due = _likely(read_sent_at(headers), now), _likely(_due_at(headers), now)
-    attempt = headers.get(f"{PREFIX}attempt", 1)
-    if sent is None and attempt == 1:  # a retry's id and timestamp are those of the first message
+    first = headers.get(f"{PREFIX}attempt", 1) == 1 and AFTER not in headers
+    if sent is None and first:  # a retry's id and timestamp are those of the first message
         sent = _likely(_published_at(properties), now)
     waits = []
     if due is not None and sent is not None and sent < due <= now:
-        exchange = names.DELAY if attempt == 1 else names.RETRY
+        exchange = names.DELAY if first else names.RETRY
         waits.append((f"delay {exchange}", sent, due))
     begin = max((moment for moment in (sent, due) if moment is not None), default=None)
     if begin is not None:

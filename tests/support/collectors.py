@@ -109,12 +109,10 @@ class Collector:
         self, wanted: Callable[[list[Span]], bool], trace_id: str | None = None
     ) -> list[Span]:
         """Wait until the spans are as wanted; return them."""
-        wait_until(
-            lambda: wanted(self.spans(trace_id)),
-            timeout=60,
-            every=0.05,
-            what=f"the spans that are wanted; there are {_names(self.spans(trace_id))}",
-        )
+        try:
+            wait_until(lambda: wanted(self.spans(trace_id)), timeout=60, every=0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"there are {_names(self.spans(trace_id))}") from error
         return self.spans(trace_id)
 
     def wait_for_names(self, *names: str, trace_id: str | None = None) -> list[Span]:
@@ -124,10 +122,7 @@ class Collector:
             left = list(_names(spans))
             return all(name in left and left.remove(name) is None for name in names)
 
-        try:
-            return self.wait_for(there, trace_id)
-        except TimeoutError as error:
-            raise TimeoutError(f"{names}: there are {_names(self.spans(trace_id))}") from error
+        return self.wait_for(there, trace_id)
 
 
 def _names(spans: Iterable[Span]) -> list[str]:
