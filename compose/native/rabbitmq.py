@@ -52,7 +52,8 @@ class RabbitNode:
     """One private node. Its state is on disk and in its processes, so any process may manage it.
 
     `admin` is created at the node's first start, with every right on `vhost`; `settings` are more
-    lines of `rabbitmq.conf`. Not thread-safe.
+    lines of `rabbitmq.conf`, `parameters` are of the application `rabbit`, for what has no line
+    there. Not thread-safe.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class RabbitNode:
         admin: Credentials,
         vhost: str = "leveret",
         settings: dict[str, str] | None = None,
+        parameters: dict[str, int] | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.admin = admin
         self.vhost = vhost
         self.settings = dict(settings or {})
+        self.parameters = dict(parameters or {})
         self._account = Account.for_servers()
 
     @property
@@ -210,6 +213,7 @@ class RabbitNode:
 
     def _environment(self) -> dict[str, str]:
         data = self.data_dir
+        flags = "".join(f" -rabbit {name} {value}" for name, value in self.parameters.items())
         return {
             "PATH": _path(),
             "HOME": str(data),
@@ -227,7 +231,8 @@ class RabbitNode:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(data / "enabled_plugins"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_PID_FILE": str(data / "pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-kernel inet_dist_use_interface {127,0,0,1}"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"
+            + flags,
         }
 
     def _spawn(self, release: Release) -> None:

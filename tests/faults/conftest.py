@@ -20,6 +20,7 @@ from tests.support.faultjobs import ACTORS, Journal
 from tests.support.oncall import Shop
 from tests.support.pools import WorkerPool
 from tests.support.recorders import migrated
+from tests.support.sites import Site
 from tests.support.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -163,3 +164,18 @@ def shop(a_shop: Shop) -> Iterator[Shop]:
     yield a_shop
     for each in a_shop.pools:
         sys.stdout.write(each.log[-2000:])
+
+
+@pytest.fixture(scope="module")
+def site_database(checkout: Checkout) -> Iterator[str]:
+    """Return the URL of a database with Leveret's tables, for the tests of one runbook."""
+    with temporary_database(checkout, "site") as url:
+        yield migrated(url)
+
+
+@pytest.fixture
+def site(broker: PrivateBroker, site_database: str, tmp_path: Path) -> Iterator[Site]:
+    """Return an installation in working order, of which nothing runs yet."""
+    made = Site(broker, site_database, tmp_path)
+    yield made
+    made.close()

@@ -7,12 +7,13 @@ the management API. A `PrivateBroker` is a node of the test's own, which it may 
 from __future__ import annotations
 
 import secrets
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
-from compose.native import envfile
+from compose.native import envfile, processes
 from compose.native.rabbitmq import Credentials, RabbitNode, find_release
 from leveret.management import Management, grant, provision
 from leveret.names import DEFAULT_QUEUES
@@ -22,8 +23,14 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from compose.native.paths import Checkout
+
+#: Quorum queues tell of their length each second, and not every five.
+_PARAMETERS = {"quorum_tick_interval": 1000}
+#: What an operator has where the broker runs.
+_TOOLS = ("rabbitmqctl", "rabbitmq-diagnostics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +123,7 @@ class PrivateBroker:
         data = checkout.new_scratch("broker")
         passwords = {role: secrets.token_urlsafe(16) for role in (*ROLES, "owner")}
         owner = Credentials("leveret-owner", passwords["owner"])
-        self.node = RabbitNode(data, admin=owner, settings=settings)
+        self.node = RabbitNode(data, admin=owner, settings=settings, parameters=_PARAMETERS)
         self.node.start()
         url = _with_login(self.node.management_url, owner.user, owner.password)
         self.vhost = Vhost(
@@ -185,6 +192,26 @@ class PrivateBroker:
         if done.returncode:
             raise RuntimeError(f"rabbitmqctl {arguments} failed: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def write_tools(self, folder: Path) -> None:
+        """Write `rabbitmqctl` and `rabbitmq-diagnostics` into a folder, for this node."""
+        account, release = self.node._account, find_release()
+        become: list[str] = []
+        if account.uid is not None:
+            ids = ("--reuid", str(account.uid), "--regid", str(account.gid))
+            become = ["setpriv", *ids, "--clear-groups", "--"]
+        # Its tools start a port mapper where there is none; with the mark, it ends with the node.
+        environment = {**self.node._environment(), processes.MARK: self.node._mark}
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        folder.mkdir(exist_ok=True)
+        for name in _TOOLS:
+            words = [*become, "env", "-i", *settings, *release.prefix, release.scripts / name]
+            command = shlex.join(map(str, words))
+            script = folder / name
+            script.write_text(
+                f'#!/bin/sh\ncd {shlex.quote(str(self.node.data_dir))} && exec {command} "$@"\n'
+            )
+            script.chmod(0o700)
 
     def destroy(self) -> None:
         """Kill the node and remove its data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import subprocess
@@ -13,6 +14,9 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from leveret import metrics
 from leveret.cli.app import app
+from leveret.names import DEFAULT_QUEUES
+from leveret.settings import Settings
+from tests.support.manifests import objects, of_kind
 from tests.support.pages import ROOT
 from tests.support.promtool import promtool
 
@@ -118,18 +122,104 @@ def test_each_alert_says_what_is_wrong_and_where_to_read_on(rule):
         assert part in section, f"{page} does not say {part} of {rule['alert']}"
 
 
+def test_the_index_of_runbooks_leads_to_the_section_of_every_alert():
+    """Each once, by its name; and to none that there is not."""
+    index = (ROOT / "docs" / "runbooks" / "index.md").read_text().partition("## All alerts")[2]
+    listed = re.findall(r"\| \[(\w+)\]\(([\w-]+\.md)#(\w+)\) \|", index)
+    wanted = {(rule["alert"], path.stem) for path in RULES for rule in _alerts(path)}
+    assert {(name, page.removesuffix(".md")) for name, page, _ in listed} == wanted
+    assert len(listed) == len(wanted)
+    assert all(anchor == name.lower() for name, _, anchor in listed)
+
+
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
 def test_runbooks_give_commands_that_there_are(page):
     """At night nobody wants to find out that a command has another name by now."""
-    fences = re.findall(r"^ *```bash\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = [line for fence in fences for line in fence.splitlines() if line.strip()]
+    lines = list(_lines(page, "bash", "sh"))
     assert lines
     for line in lines:
-        program, *words = shlex.split(line, comments=True)
-        assert program == "leveret", line
-        command = typer.main.get_command(app)
-        while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]
-        assert not hasattr(command, "commands"), line
-        options = {name for parameter in command.params for name in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= options, line
+        for stage in _stages(line):
+            program, *words = stage
+            assert program in _CHECKS, line
+            _CHECKS[program](words)
+
+
+@pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
+def test_runbooks_name_services_of_the_compose_file(page):
+    """Also where a command stands in a sentence."""
+    services = yaml.safe_load((ROOT / "compose" / "compose.yaml").read_text())["services"]
+    named = re.findall(r"docker compose (?:up|restart|logs|exec|run)\b([^`\n]*)", page.read_text())
+    for words in named:
+        plain = [word for word in words.split() if not word.startswith("-") and word != "…"]
+        wanted = re.sub(r"=\d+$", "", plain[0])
+        assert {wanted.replace("QUEUE", queue) for queue in DEFAULT_QUEUES} <= set(services), words
+
+
+def _lines(page, *languages):
+    """Return the commands in the blocks of a page that are of these languages."""
+    fence = rf"^ *```(?:{'|'.join(languages)})\n(.*?)^ *```$"
+    for block in re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if shlex.split(line, comments=True):
+                yield line
+
+
+def _stages(line):
+    """Return the words of each command of a pipe."""
+    stage = []
+    for word in shlex.split(line, comments=True):
+        if word == "|":
+            yield stage
+            stage = []
+        else:
+            stage.append(word)
+    yield stage
+
+
+def _check_leveret(words):
+    """Check that it is a command, with options that it has."""
+    command = typer.main.get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    assert not hasattr(command, "commands"), words
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options, words
+
+
+def _check_rabbitmq(words):
+    """Check that our virtual host is named where one is: left out, it would be another."""
+    if words[0] in ("list_queues", "list_policies", "set_policy", "clear_policy"):
+        assert words[1:3] == ["-p", "leveret"], words
+
+
+def _check_curl(words):
+    """Check that it asks for a page of every process, or for one of the API."""
+    (url,) = [word for word in words if "/" in word and not word.startswith("-")]
+    path = url.removeprefix("http://HOST")
+    assert path in ("/livez", "/readyz", "/metrics") or path.startswith("/v1/"), url
+
+
+def _check_kubectl(words):
+    """Check that what it names is in the manifests, in our namespace."""
+    assert words[:2] == ["-n", "leveret"], words
+    text = " ".join(words[2:])
+    found = objects("overlays/prod")
+    deployments = set(of_kind(found, "Deployment"))
+    for name in re.findall(r"deploy(?:ment)?[/ ](\S+)", text):
+        assert {name.replace("QUEUE", queue) for queue in DEFAULT_QUEUES} <= deployments, name
+    clusters = {f"{name}-server" for name in of_kind(found, "RabbitmqCluster")}
+    for name in re.findall(r"statefulset/(\S+)", text):
+        assert name in clusters, name
+    settings = {f"LEVERET_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    assert set(re.findall(r"LEVERET_[A-Z_]+", text)) <= settings, text
+
+
+#: What a runbook may have in its commands, and what is looked at in each; tests run them all.
+_CHECKS = {
+    "leveret": _check_leveret,
+    "rabbitmqctl": _check_rabbitmq,
+    "rabbitmq-diagnostics": _check_rabbitmq,
+    "curl": _check_curl,
+    "kubectl": _check_kubectl,
+    **dict.fromkeys(("awk", "grep", "head", "sort", "tail"), lambda _words: None),
+}

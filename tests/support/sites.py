@@ -1,0 +1,228 @@
+"""An installation that somebody is on call for: processes, a broker and a database, to be broken.
+
+Its `console` is where the commands of a runbook are run (`tests.support.runbooks`). RabbitMQ's
+tools are the real ones, on the node of the test; ``kubectl`` does to the processes of the test what
+it would do to those of a cluster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pika
+
+from leveret import names
+from leveret.housekeeping.actors import SHIPPED
+from leveret.publisher import Publisher
+from leveret.topology import build
+from tests.support import faultjobs, oncejobs
+from tests.support.processes import OurProcess
+from tests.support.runbooks import Console
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tests.support.brokers import PrivateBroker
+
+#: Every actor that such a site knows, with its queue.
+ACTORS: Mapping[str, str] = {
+    **faultjobs.ACTORS,
+    **oncejobs.ACTORS,
+    **{shipped.name: "scheduled" for shipped in SHIPPED},
+}
+_MODULES = {
+    "relay": ("services.relay",),
+    "recorder": ("services.recorder",),
+    "api": ("services.api",),
+    "scheduler": ("scheduler",),
+    **{
+        f"worker-{queue}": (
+            "services.worker",
+            "--queues",
+            queue,
+            "--threads",
+            "1",
+            "--processes",
+            "1",
+        )
+        for queue in names.DEFAULT_QUEUES
+    },
+}
+
+
+class Site:
+    """Processes by their names in a cluster: ``relay``, ``worker-bulk``, … None runs at first."""
+
+    def __init__(self, broker: PrivateBroker, database: str, folder: Path) -> None:
+        self.broker = broker
+        self.database = database
+        self._folder = folder
+        self._processes: dict[str, list[OurProcess]] = {}
+        self._variables: dict[str, dict[str, str]] = {}
+        self._tools = folder / "tools"
+        #: What ``kubectl rollout restart`` does to what is no process of ours.
+        self.restarts: dict[str, Callable[[], object]] = {}
+        broker.write_tools(self._tools)
+        self._declare()
+
+    def _declare(self) -> None:
+        """Bring the broker to the table, policies included, unless it is there."""
+        vhost = self.broker.vhost
+        there = {policy["name"] for policy in vhost.management.policies(vhost.name)}
+        missing = [p for p in build(names.DEFAULT_QUEUES, {}).policies if p.name not in there]
+        if not missing:
+            return
+        self.broker.declare(ACTORS)
+        for policy in missing:
+            vhost.management.put_policy(
+                vhost.name,
+                policy.name,
+                pattern=policy.pattern,
+                definition=policy.definition,
+                apply_to=policy.apply_to,
+            )
+
+    # -------------------------------------------------------------------------------- processes
+
+    def environment(self, role: str) -> dict[str, str]:
+        """Return the settings of a process of this role."""
+        return {
+            **self.broker.vhost.environment(role),
+            "LEVERET_DATABASE_URL": self.database,
+            "LEVERET_ACTORS": f"{faultjobs.__name__},{oncejobs.__name__}",
+            "LEVERET_SCHEDULER_LEASE": "2",
+            faultjobs.FOLDER: str(self._folder),
+        }
+
+    def start(self, name: str, **variables: str) -> OurProcess:
+        """Start one more process of a name; returns at once."""
+        self._variables.setdefault(name, {}).update(variables)
+        role = name.partition("-")[0].replace("scheduler", "monitor")
+        settings = {**self.environment(role), **self._variables[name]}
+        words = ("-m", *_MODULES[name])
+        made = OurProcess(name, words, settings, folder=self._folder, group=True)
+        self._processes.setdefault(name, []).append(made)
+        return made
+
+    def kill(self, name: str) -> None:
+        """Kill all processes of a name, with their children."""
+        for process in self._processes.pop(name, []):
+            with suppress(ProcessLookupError):
+                os.killpg(process.process.pid, 9)
+            process.process.wait(10)
+
+    def close(self) -> None:
+        """Kill everything."""
+        for name in list(self._processes):
+            for process in self._processes[name]:
+                print(f"--- {name} said:\n{process.log[-2500:]}")
+            self.kill(name)
+
+    def process(self, name: str) -> OurProcess:
+        """Return the process of a name that was started last."""
+        return self._processes[name][-1]
+
+    def address(self, name: str) -> str:
+        """Return host and port of a process."""
+        return self.process(name).url.partition("//")[2]
+
+    def wait_ready(self, *process_names: str) -> None:
+        """Return when these do their work."""
+        for name in process_names:
+            self.process(name).wait_ready()
+
+    # ----------------------------------------------------------------------------------- its jobs
+
+    def publish(self, actor: str = "probe.run", count: int = 1, **options: Any) -> list[str]:
+        """Publish jobs as a service does; return their ids when the broker has them."""
+        with Publisher(self.broker.vhost.url("publisher"), timeout=60) as publisher:
+            sent = [publisher.publish(actor, {"n": n}, **options) for n in range(count)]
+            return [receipt.wait() for receipt in sent]
+
+    def waiting(self, queue: str) -> int:
+        """Return how many messages of a queue nobody holds."""
+        url = self.broker.vhost.url("admin")
+        connection = pika.BlockingConnection(pika.URLParameters(url))
+        try:
+            declared = connection.channel().queue_declare(queue, passive=True)
+            return int(declared.method.message_count)
+        finally:
+            connection.close()
+
+    def counted(self, queue: str, messages: int) -> None:
+        """Return when the broker's own counts, which are behind, have so many messages there."""
+        management, vhost = self.broker.vhost.management, self.broker.vhost.name
+        wait_until(
+            lambda: (management.queue(vhost, queue) or {}).get("messages") == messages,
+            timeout=40,
+            every=0.1,
+            what=f"{messages} messages in {queue} are counted",
+        )
+
+    # --------------------------------------------------------------------------- who is on call
+
+    def console(self, **settings: str) -> Console:
+        """Return where commands are run, with the settings of an administrator and these."""
+        path = f"{self._tools}{os.pathsep}{os.environ['PATH']}"
+        return Console(
+            environment={**self.environment("admin"), "PATH": path, **settings},
+            stand_ins={"kubectl": self.kubectl},
+        )
+
+    def kubectl(self, words: list[str]) -> str:
+        """Do what ``kubectl -n leveret …`` would do to the processes of a cluster."""
+        assert words[:2] == ["-n", "leveret"], words
+        plain = deque(word for word in words[2:] if not word.startswith("--"))
+        options = dict(word[2:].split("=") for word in words[2:] if word.startswith("--"))
+        match list(plain):
+            case ["get", "pods"]:
+                return self._pods()
+            case ["logs", what]:
+                lines = self.process(_named(what)).log.splitlines()
+                return "\n".join(lines[-int(options["tail"]) :])
+            case ["rollout", "restart", what] if what in self.restarts:
+                self.restarts[what]()
+                return f"{what} restarted"
+            case ["rollout", "restart", what]:
+                return self._restart(_named(what))
+            case ["set", "env", what, *variables]:
+                self._variables[_named(what)] |= dict(v.split("=", 1) for v in variables)
+                return self._restart(_named(what))
+            case ["scale", what]:
+                name, wanted = _named(what), int(options["replicas"])
+                for _ in range(wanted - len(self._processes.get(name, ()))):
+                    self.start(name)
+                return f"{what} scaled"
+        raise AssertionError(f"no test knows kubectl {words}")
+
+    def _restart(self, name: str) -> str:
+        count = len(self._processes.get(name, ())) or 1
+        self.kill(name)
+        for _ in range(count):
+            self.start(name)
+        return f"deployment.apps/leveret-{name} restarted"
+
+    def _pods(self) -> str:
+        rows = ["NAME                      READY  STATUS"]
+        for name, processes in self._processes.items():
+            for process in processes:
+                ended = process.process.poll()
+                ready = ended is None and process.is_ready()
+                status = "Running" if ended is None else "CrashLoopBackOff"
+                rows.append(f"leveret-{name:<18}{int(ready)}/1    {status}")
+        return "\n".join(rows)
+
+
+def _named(what: str) -> str:
+    """Return which process a deployment runs."""
+    prefix = "deployment/leveret-"
+    assert what.startswith(prefix), what
+    return what.removeprefix(prefix)
+
+
+__all__ = ["ACTORS", "Site"]
