@@ -17,6 +17,7 @@ from tests.support.books import Books
 from tests.support.brokers import PrivateBroker
 from tests.support.databases import temporary_database
 from tests.support.faultjobs import ACTORS, Journal
+from tests.support.forkedcommands import Commands
 from tests.support.oncall import Shop
 from tests.support.pools import WorkerPool
 from tests.support.recorders import migrated
@@ -173,9 +174,30 @@ def site_database(checkout: Checkout) -> Iterator[str]:
         yield migrated(url)
 
 
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Commands]:
+    """Return what runs ``leveret`` without loading it each time."""
+    with Commands() as made:
+        yield made
+
+
 @pytest.fixture
-def site(broker: PrivateBroker, site_database: str, tmp_path: Path) -> Iterator[Site]:
+def site_on(
+    broker: PrivateBroker, forked: Commands, tmp_path: Path
+) -> Iterator[Callable[[str], Site]]:
+    """Return a function: an installation on a database, of which nothing runs yet."""
+    made: list[Site] = []
+
+    def lay_out(database: str) -> Site:
+        made.append(Site(broker, database, tmp_path, forked))
+        return made[-1]
+
+    yield lay_out
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def site(site_on: Callable[[str], Site], site_database: str) -> Site:
     """Return an installation in working order, of which nothing runs yet."""
-    made = Site(broker, site_database, tmp_path)
-    yield made
-    made.close()
+    return site_on(site_database)

@@ -8,12 +8,15 @@ it would do to those of a cluster.
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pika
+import psycopg
+from psycopg import sql
 
 from leveret import names
 from leveret.housekeeping.actors import SHIPPED
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tests.support.brokers import PrivateBroker
+    from tests.support.forkedcommands import Commands
+    from tests.support.runbooks import Queryable
 
 #: Every actor that such a site knows, with its queue.
 ACTORS: Mapping[str, str] = {
@@ -58,9 +63,16 @@ _MODULES = {
 class Site:
     """Processes by their names in a cluster: ``relay``, ``worker-bulk``, … None runs at first."""
 
-    def __init__(self, broker: PrivateBroker, database: str, folder: Path) -> None:
+    def __init__(
+        self,
+        broker: PrivateBroker,
+        database: str,
+        folder: Path,
+        commands: Commands,
+    ) -> None:
         self.broker = broker
         self.database = database
+        self.commands = commands
         self._folder = folder
         self._processes: dict[str, list[OurProcess]] = {}
         self._variables: dict[str, dict[str, str]] = {}
@@ -69,6 +81,7 @@ class Site:
         self.restarts: dict[str, Callable[[], object]] = {}
         broker.write_tools(self._tools)
         self._declare()
+        self._forget()
 
     def _declare(self) -> None:
         """Bring the broker to the table, policies included, unless it is there."""
@@ -86,6 +99,16 @@ class Site:
                 definition=policy.definition,
                 apply_to=policy.apply_to,
             )
+
+    def _forget(self) -> None:
+        """Empty all tables."""
+        with psycopg.connect(self.database) as connection:
+            found = connection.execute(
+                "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
+                " AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'"
+            ).fetchall()
+            tables = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found)
+            connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(tables))
 
     # -------------------------------------------------------------------------------- processes
 
@@ -109,11 +132,17 @@ class Site:
         self._processes.setdefault(name, []).append(made)
         return made
 
+    def crash(self, name: str) -> None:
+        """Kill the process of a name that was started last; its log is still there."""
+        process = self.process(name).process
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
     def kill(self, name: str) -> None:
-        """Kill all processes of a name, with their children."""
+        """Kill all processes of a name, with their children, and forget them."""
         for process in self._processes.pop(name, []):
             with suppress(ProcessLookupError):
-                os.killpg(process.process.pid, 9)
+                os.killpg(process.process.pid, signal.SIGKILL)
             process.process.wait(10)
 
     def close(self) -> None:
@@ -166,12 +195,14 @@ class Site:
 
     # --------------------------------------------------------------------------- who is on call
 
-    def console(self, **settings: str) -> Console:
+    def console(self, prometheus: Queryable | None = None, **settings: str) -> Console:
         """Return where commands are run, with the settings of an administrator and these."""
         path = f"{self._tools}{os.pathsep}{os.environ['PATH']}"
         return Console(
             environment={**self.environment("admin"), "PATH": path, **settings},
             stand_ins={"kubectl": self.kubectl},
+            prometheus=prometheus,
+            commands=self.commands,
         )
 
     def kubectl(self, words: list[str]) -> str:
