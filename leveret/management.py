@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
+from leveret.amqp.address import take_tls
 from leveret.errors import ConfigurationError, ManagementError
 from leveret.extra import brought_by
 from leveret.topology.roles import NOTHING, ROLES
@@ -37,10 +38,15 @@ _REPEATABLE = ("GET", "HEAD", "PUT")
 class Management:
     """The management API at ``url``, which carries the user and the password. Thread-safe.
 
+    With ``https://`` the server's certificate is checked; `leveret.amqp.address` says how.
+
     Every method raises `ManagementError` when the API cannot be reached or refuses.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
+        url, tls = take_tls(url, "LEVERET_MANAGEMENT_URL", secure="https")
+        if tls is not None and tls[1] is not None:
+            raise ConfigurationError("LEVERET_MANAGEMENT_URL cannot have server_name_indication")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError(
@@ -55,6 +61,7 @@ class Management:
             base_url=f"{self.address}/api/",
             auth=(self.user, unquote(parts.password or "guest")),
             timeout=timeout_seconds,
+            verify=True if tls is None else tls[0],
         )
 
     def __enter__(self) -> Self:

@@ -7,13 +7,10 @@ import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-import pika
 
 from leveret import meter
+from leveret.amqp.address import parse_urls
 from leveret.amqp.connection import Connection
-from leveret.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from leveret.amqp.io import IOThread
@@ -34,7 +31,8 @@ class Link:
     that doubles from 0.2 s to 5 s. Losing the broker is one log line for all links of an IO thread,
     and so is finding it again.
 
-    ``url`` may be several URLs separated by commas, the nodes of a cluster; attempts go round.
+    ``url`` may be several URLs separated by commas, the nodes of a cluster; attempts go round. How
+    a server is checked over TLS: `leveret.amqp.address`.
     ``connection`` is the class of the connections that it makes.
     All methods are for the IO thread; the callbacks run there.
     """
@@ -147,38 +145,6 @@ class Link:
         elif self._on_closed is not None:
             on_closed, self._on_closed = self._on_closed, None
             on_closed()
-
-
-def parse_urls(url: str, name: str) -> list[pika.URLParameters]:
-    """Read one or more AMQP URLs; passwords never appear in the errors."""
-    result = []
-    for part in url.split(","):
-        try:
-            pieces = urlsplit(part.strip())
-        except ValueError:
-            raise ConfigurationError("LEVERET_AMQP_URL cannot be read; check its host") from None
-        if pieces.scheme not in ("amqp", "amqps") or not pieces.hostname:
-            raise ConfigurationError(
-                f"LEVERET_AMQP_URL must look like amqp://user:password@host:5672/vhost, "
-                f"but its scheme and host are {pieces.scheme!r} and {pieces.hostname!r}"
-            )
-        try:
-            parameters = pika.URLParameters(part.strip())
-        except (ValueError, TypeError):
-            # What pika says may quote a password that was not percent-encoded.
-            raise ConfigurationError(
-                "LEVERET_AMQP_URL cannot be read; write it as amqp://user:password@host:5672/vhost "
-                "with user, password and vhost percent-encoded, and check its parameters"
-            ) from None
-        if "heartbeat" not in pieces.query:
-            parameters.heartbeat = 10
-        if "socket_timeout" not in pieces.query:
-            parameters.socket_timeout = 5
-        if "stack_timeout" not in pieces.query:
-            parameters.stack_timeout = 10
-        parameters.client_properties = {"connection_name": name, "product": "leveret"}
-        result.append(parameters)
-    return result
 
 
 def _address(parameters: Any) -> str:

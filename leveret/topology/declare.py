@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pika
 import pika.exceptions
 
+from leveret.amqp.address import parse_urls
 from leveret.errors import TopologyError
 from leveret.topology.check import Difference
 
@@ -29,7 +30,7 @@ def apply(url: str, topology: Topology) -> None:
     Raises `TopologyError` when something of the same name but other arguments stands there, or the
     user may not declare it, and `pika.exceptions.AMQPConnectionError` when there is no broker.
     """
-    connection = pika.BlockingConnection(pika.URLParameters(url))
+    connection = pika.BlockingConnection(parse_urls(url, "leveret topology"))
     try:
         _declare(connection.channel(), topology)
     except pika.exceptions.ChannelClosedByBroker as error:
@@ -49,7 +50,7 @@ def prune(url: str, differences: Iterable[Difference]) -> int:
     Queues and exchanges are never removed: there may be jobs in them.
     """
     stale = [d.binding for d in differences if d.kind == "unexpected" and d.binding is not None]
-    connection = pika.BlockingConnection(pika.URLParameters(url))
+    connection = pika.BlockingConnection(parse_urls(url, "leveret topology"))
     try:
         channel = connection.channel()
         for binding in stale:

@@ -7,6 +7,7 @@ import time
 import pika
 import pytest
 
+from compose.native import ports
 from leveret.errors import TopologyError
 from leveret.names import DEFAULT_QUEUES
 from leveret.topology import apply, build, compare, prune
@@ -62,6 +63,12 @@ def test_applying_is_quick_and_the_second_time_changes_nothing(fresh_vhost):
     assert drift(fresh_vhost) == []
     assert again <= 3
     assert first <= 12  # 3 s on a machine that does nothing else
+
+
+def test_a_cluster_is_applied_to_through_whichever_node_answers(fresh_vhost):
+    """The address of a cluster has all of its nodes; the first may be away."""
+    apply(f"amqp://nobody:x@{ports.HOST}:{ports.choose()}/v,{fresh_vhost.url('admin')}", TABLE)
+    assert drift(fresh_vhost) == []
 
 
 def test_every_kind_of_drift_is_reported(fresh_vhost, channel):

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from leveret.amqp.link import parse_urls
+from leveret.amqp.address import parse_urls
 from leveret.errors import ConfigurationError
 from leveret.settings import Settings
 from services.worker.options import parse
