@@ -22,6 +22,7 @@ import typer
 import typer.main
 from prometheus_client.metrics import MetricWrapperBase
 
+from docs import library
 from leveret import asyncapi, metrics, names, wheel
 from leveret.broker import LeveretBroker, unwrapped
 from leveret.cli.app import app
@@ -55,6 +56,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "housekeeping.md": housekeeping(),
         REFERENCE / "http.md": http(),
         REFERENCE / "metrics.md": metric_page(),
+        REFERENCE / "python.md": library.page(NOTE.format(source="the library's docstrings")),
         REFERENCE / "settings.md": settings(),
         REFERENCE / "topology.md": topology(build(names.DEFAULT_QUEUES, actors)),
         wire: between(wire.read_text(), "headers", headers()),
@@ -166,10 +168,12 @@ def _default(value: object) -> str:
     match value:
         case None:
             return ""
+        case bool():
+            return str(value).lower()
         case tuple():
             return ",".join(map(str, value))
         case timedelta():
-            return f"{value.total_seconds():g}"
+            return f"{value.total_seconds():.10g}"
     return str(value)
 
 
