@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent
 #: The sections of the site: a page at the top, or a folder with an index page.
 SECTIONS = {
+    "Quickstart": "quickstart.md",
     "How-to": "how-to",
     "Explanation": "explanation",
     "Reference": "reference",
