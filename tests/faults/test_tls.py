@@ -11,6 +11,7 @@ import pytest
 from leveret import Publisher
 from leveret.amqp.address import parse_urls
 from leveret.errors import ConfigurationError, PublishTimeout
+from tests.support.pages import blocks
 from tests.support.processes import ask
 from tests.support.tls import (
     NAME,
@@ -33,8 +34,8 @@ def system(checkout, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     made = SecureSystem(broker, postgres, files, folder, ["tests.support.echojobs"])
     try:
-        for command in (("migrate",), ("topology", "apply")):
-            made.run(*command)
+        for command in ("leveret migrate", "leveret topology apply"):
+            made.shell(command)
         made.start_all()
         yield made
     finally:
@@ -71,8 +72,8 @@ def test_jobs_run_and_are_accounted_for_over_tls(system):
     """Many small jobs and large ones, now and later; the audit asks the broker over https."""
     jobs = published(system, 2000) + published(system, 20, "ü" * 300_000)
     wait_until_all_have_succeeded(system, jobs)
-    assert json.loads(system.run("audit", "--json"))["holds"]
-    system.run("topology", "check")
+    assert json.loads(system.shell("leveret audit --json"))["holds"]
+    system.shell("leveret topology check")
 
 
 def refusal(url):
@@ -127,8 +128,9 @@ def test_every_secret_can_be_changed_while_jobs_run(system, tmp_path):
     fresh = {role: f"second-{role}-{'x' * 12}" for role in system.passwords if role != "owner"}
     for role, password in fresh.items():
         (tmp_path / f"{role}.password").write_text(password)
-    system.run(
-        *("topology", "apply", "--passwords", str(tmp_path)),
+    system.shell(
+        blocks("docs/how-to/secure.md")["rotate"],
+        PASSWORDS=str(tmp_path),
         LEVERET_MANAGEMENT_URL=system.broker.vhost.management_url,
         LEVERET_AMQP_URL=old.replace(
             f"publisher:{system.passwords['publisher']}", f"admin:{fresh['admin']}"
@@ -157,4 +159,4 @@ def test_every_secret_can_be_changed_while_jobs_run(system, tmp_path):
 
     system.restart_all()
     wait_until_all_have_succeeded(system, jobs)
-    assert json.loads(system.run("audit", "--json"))["holds"]
+    assert json.loads(system.shell("leveret audit --json"))["holds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -154,11 +155,12 @@ class SecureSystem(System):
             "LEVERET_DATABASE_URL": database,
         }
 
-    def run(self, *command: str, **variables: str) -> str:
-        """Run the command line as the administrator, with success, and return what it prints."""
+    def shell(self, script: str, **variables: str) -> str:
+        """Run commands as the administrator, with success, and return what they print."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            [str(Path(sys.executable).with_name("leveret")), *command],
-            env={**self.environment("admin"), **variables},
+            ["sh", "-euc", script],
+            env={**self.environment("admin"), "PATH": path, **variables},
             cwd=ROOT,
             capture_output=True,
             text=True,
