@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import leveret
+from leveret.broker import get_broker
 
 #: The variable that names the folder of the journal and the gates.
 FOLDER = "FAULTS_FOLDER"
@@ -147,5 +148,15 @@ def deaf(n: int = 0, seconds: float = 60.0) -> int:
     return n
 
 
+@leveret.actor("probe.spawn", backoff=QUICK)
+def spawn(count: int = 1) -> None:
+    """Publish so many jobs."""
+    journal().write("start")
+    get_broker().publisher.publish_many((run, {"n": n}) for n in range(count))
+    journal().write("end")
+
+
 #: Which queue the topology binds each actor to.
-ACTORS = {actor.actor_name: actor.queue_name for actor in (run, hold, fail_once, die, refuse, deaf)}
+ACTORS = {
+    actor.actor_name: actor.queue_name for actor in (run, hold, fail_once, die, refuse, deaf, spawn)
+}

@@ -28,11 +28,11 @@ def bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
-def ask(port: int, path: str) -> tuple[int, str]:
+def ask(port: int, path: str, accept: str = "*/*") -> tuple[int, str]:
     """Return the status and the text of a page; status 0 when nobody answers."""
     client = http.client.HTTPConnection(ports.HOST, port, timeout=5)
     try:
-        client.request("GET", path)
+        client.request("GET", path, headers={"Accept": accept})
         response = client.getresponse()
         return response.status, response.read().decode()
     except (OSError, http.client.HTTPException):

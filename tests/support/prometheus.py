@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,6 +237,15 @@ class Prometheus:
         return wait_until(
             lambda: self.query(expression), timeout=timeout, every=0.2, what=expression
         )
+
+    def exemplars(self, selector: str) -> list[dict[str, Any]]:
+        """Return the exemplars of some series in the last hour, oldest first."""
+        now = time.time()
+        found: Any = self._ask(
+            "/api/v1/query_exemplars",
+            {"query": selector, "start": f"{now - 3600:.3f}", "end": f"{now + 60:.3f}"},
+        )
+        return [exemplar for series in found for exemplar in series["exemplars"]]
 
     def alerts(self, name: str = "") -> list[dict[str, Any]]:
         """Return the alerts that are pending or firing, as Prometheus tells them."""
