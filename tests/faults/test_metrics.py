@@ -140,7 +140,7 @@ def test_prometheus_finds_the_trace_of_a_job_that_ran_in_a_child(pool, publisher
     with Prometheus(tmp_path, [Target(workers.port)], rules=[]) as prometheus:
         for selector in selectors:
             [exemplar, *_] = wait_until(
-                lambda selector=selector: prometheus.exemplars(selector),
+                lambda selector=selector: prometheus.traced(selector),
                 timeout=60,
                 every=0.2,
                 what=f"an exemplar of {selector}",

@@ -12,6 +12,7 @@ import pika
 import pytest
 from pika.exceptions import AMQPError
 
+from leveret.health import own_metrics
 from tests.support.workers import WireProperties, field
 
 GOOD = b'{"n": 1}'
@@ -247,3 +248,28 @@ def test_what_the_broker_itself_refuses_never_reaches_a_worker(running, name):
     assert running.noted(1) == [5]
     running.settled()
     assert running.ready("leveret.dead.default") == 0
+
+
+def test_a_hostile_publisher_makes_up_no_labels(worker):
+    """Whatever actors, queues and traces messages name, metrics have the words that there are."""
+
+    @worker.actor("work.do")
+    def do(n):
+        worker.notes.append(n)
+
+    worker.start()
+    for number in range(20):
+        worker.raw(
+            GOOD,
+            type=f"made.up{number}",
+            message_id=f"m-{number}",
+            headers={"traceparent": f"00-{number}", "x-leveret-queue": f"made-up-{number}"},
+        )
+    worker.raw(GOOD, type="work.do", message_id="good", headers={"traceparent": "x" * 2000})
+    worker.noted(1)
+    worker.letters(20)
+    worker.settled()
+    page = own_metrics("application/openmetrics-text")[1].decode()
+    assert "made" not in page
+    assert 'leveret_jobs_total{actor="unknown",outcome="dead",queue="default"}' in page
+    assert "xxx" not in page

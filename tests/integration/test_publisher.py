@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pika
 import pytest
+from prometheus_client import REGISTRY, generate_latest
 
 from leveret import Publisher
 from leveret.errors import (
@@ -394,3 +395,45 @@ def test_the_same_id_again_is_the_same_job_twice_in_the_queue(publisher, broker)
     for _ in range(2):
         assert publisher.send("a.b", job_id="order-7", queue="bulk") == "order-7"
     assert {x.properties.message_id for x in take(broker, 2)} == {"order-7"}
+
+
+def test_what_is_confirmed_and_what_fails_is_counted(vhost, broker):
+    """By the queue that was asked for, which nobody makes up, and by why it was not accepted."""
+
+    def sample(name, **labels):
+        return REGISTRY.get_sample_value(name, labels) or 0
+
+    def counts():
+        return {
+            **{
+                queue: sample("leveret_jobs_published_total", queue=queue)
+                for queue in ("bulk", "any", "other")
+            },
+            **{
+                reason: sample("leveret_publish_failures_total", reason=reason)
+                for reason in ("closed", "rejected")
+            },
+            "confirms": sample("leveret_publish_confirm_seconds_count"),
+        }
+
+    before = counts()
+    with Publisher(vhost.url("publisher"), timeout=20) as publisher:
+        publisher.publish_many((("work.do", {"n": n}) for n in range(50)), queue="bulk")
+        publisher.send("work.do", delay=60)
+        with pytest.raises(PublishRejected):
+            publisher.send("work.do", queue="made-up")
+        assert sample("leveret_publish_unconfirmed") == 0
+    with pytest.raises(PublisherClosed):
+        publisher.send("work.do")
+    with Publisher(vhost.amqp_url, timeout=20) as owner:
+        for n in range(20):
+            owner.send("work.do", queue=f"made-up-{n}")
+    assert {name: value - before[name] for name, value in counts().items()} == {
+        "bulk": 50,
+        "any": 1,
+        "other": 20,
+        "closed": 1,
+        "rejected": 1,
+        "confirms": 71,
+    }
+    assert "made-up" not in generate_latest().decode()

@@ -238,8 +238,8 @@ class Prometheus:
             lambda: self.query(expression), timeout=timeout, every=0.2, what=expression
         )
 
-    def exemplars(self, selector: str) -> list[dict[str, Any]]:
-        """Return the exemplars of some series in the last hour, oldest first."""
+    def traced(self, selector: str) -> list[dict[str, Any]]:
+        """Return the exemplars of some series in the last hour, with their labels."""
         now = time.time()
         found: Any = self._ask(
             "/api/v1/query_exemplars",
