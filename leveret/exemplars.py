@@ -19,6 +19,8 @@ from leveret.message.trace import read_traceparent
 __all__ = ["Exemplar", "exemplar_of", "in_files", "share", "take"]
 
 _TRACE_ID = slice(3, 35)
+_FLAGS = slice(53, 55)
+_SAMPLED = 0x01
 
 
 class Exemplar(NamedTuple):
@@ -33,10 +35,14 @@ class Exemplar(NamedTuple):
 
 
 def exemplar_of(traceparent: str | None) -> dict[str, str] | None:
-    """Return the exemplar of a job with this ``traceparent``; None if it names no trace."""
-    if read_traceparent(traceparent) is None or traceparent is None:
+    """Return the exemplar of a job with this ``traceparent``.
+
+    None if it names no trace, or one that is not sampled, and so is kept nowhere.
+    """
+    found = read_traceparent(traceparent)
+    if found is None or not int(found[_FLAGS], 16) & _SAMPLED:
         return None
-    return {"trace_id": traceparent[_TRACE_ID]}
+    return {"trace_id": found[_TRACE_ID]}
 
 
 def in_files() -> bool:

@@ -141,10 +141,11 @@ def test_what_the_core_counts_is_shown_once():
         f"00-{'0' * 32}-00f067aa0ba902b7-01",
         f"00-{TRACE.upper()}-00f067aa0ba902b7-01",
         f"00-{'a' * 500}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-00f067aa0ba902b7-00",
     ],
 )
-def test_what_names_no_trace_is_no_exemplar(traceparent):
-    """An exemplar that is too long would raise where jobs are settled."""
+def test_what_names_no_trace_that_is_kept_is_no_exemplar(traceparent):
+    """It would lead nowhere, and one that is too long would raise where jobs are settled."""
     assert exemplar_of(traceparent) is None
 
 
