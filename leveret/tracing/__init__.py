@@ -12,6 +12,7 @@ What the spans are is told in ``docs/explanation/tracing.md``.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from leveret.context import running
 from leveret.message.trace import read_trace, read_traceparent
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from leveret.message import Job
     from leveret.tracing.spans import Tracer
 
@@ -28,16 +31,28 @@ __all__ = ["current", "inherit", "trace_id", "tracer"]
 _TRACE = slice(3, 35)
 _API = "opentelemetry.trace"
 
+#: The variable by which OpenTelemetry makes its provider when it is first asked for it.
+_by_variable = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+
 _tracer: Tracer | None = None
 
 
 def tracer() -> Tracer | None:
     """Return what makes spans; None while no tracer provider is configured. Thread-safe."""
     global _tracer  # noqa: PLW0603 - a process has one provider, as OpenTelemetry has it
-    if _tracer is None and _API in sys.modules:
+    if _tracer is None and (api := sys.modules.get(_API)) is not None and _may_be_set(api):
         spans = importlib.import_module("leveret.tracing.spans")
         _tracer = spans.Tracer.of_process()
     return _tracer
+
+
+def _may_be_set(api: ModuleType) -> bool:
+    """Tell whether it is worth asking OpenTelemetry for its provider.
+
+    The question costs two microseconds, as it looks into the environment each time, and FastAPI
+    loads the API into services that make no spans.
+    """
+    return _by_variable or getattr(api, "_TRACER_PROVIDER", api) is not None
 
 
 def current() -> dict[str, str]:
