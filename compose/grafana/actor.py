@@ -114,7 +114,7 @@ def _numbers() -> list[Panel]:
         number(
             6,
             "Dead letters",
-            increase(metrics.DEAD_LETTERS, actor="$actor"),
+            zero(increase(metrics.DEAD_LETTERS, actor="$actor")),
             means="Dead letters of this actor that were stored in the time shown.",
             do="`leveret dead groups --actor` … lists them by cause.",
             lights=above(1, 50),

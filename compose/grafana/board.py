@@ -17,7 +17,7 @@ __all__ = ["ACTOR", "QUEUE", "Row", "Variable", "board"]
 
 TAG = "leveret"
 #: Where the alerts' runbooks are read; what stands in the field at the top of the page.
-RUNBOOKS = "${docs}/runbooks/"
+RUNBOOKS = "${docs}/runbooks/index.html"
 
 
 @dataclass(frozen=True)

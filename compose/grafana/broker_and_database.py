@@ -11,6 +11,7 @@ from compose.grafana.panel import (
     QUANTILES,
     RATE,
     SECONDS,
+    SHARE,
     Lights,
     Panel,
     Query,
@@ -85,7 +86,7 @@ def _numbers() -> list[Panel]:
         number(
             4,
             "Publish failures",
-            increase(metrics.PUBLISH_FAILURES),
+            zero(increase(metrics.PUBLISH_FAILURES)),
             means="Jobs that one of our processes could not publish, in the time shown. The outbox "
             "keeps its jobs and tries again.",
             do="See *Publishing that fails* for the reason.",
@@ -112,7 +113,7 @@ def _numbers() -> list[Panel]:
             means="Share of PostgreSQL's connections that are taken.",
             do="Near the limit, processes cannot start: fewer processes, smaller pools of "
             "connections, or a pooler.",
-            unit="percentunit",
+            unit=SHARE,
             lights=above(0.7, 0.9),
             decimals=0,
         ),
@@ -155,17 +156,23 @@ def _broker() -> list[Panel]:
         ),
         lines(
             11,
-            "Memory and disk",
-            Query(f"max({broker('rabbitmq_process_resident_memory_bytes')})", "memory"),
-            Query(f"max({broker('rabbitmq_resident_memory_limit_bytes')})", "memory: alarm"),
-            Query(f"min({broker('rabbitmq_disk_space_available_bytes')})", "disk free"),
-            Query(f"max({broker('rabbitmq_disk_space_available_limit_bytes')})", "disk: alarm"),
-            means="What RabbitMQ uses, of the node that is nearest to its alarm (dashed).",
-            do="Before memory reaches its line, or free disk sinks to its own: drain queues, or "
-            "give the node more.",
-            unit=BYTES,
-            dashed=[".*alarm"],
-            logarithmic=True,
+            "How near an alarm is",
+            Query(
+                f"max({broker('rabbitmq_process_resident_memory_bytes')}"
+                f" / {broker('rabbitmq_resident_memory_limit_bytes')})",
+                "memory: used / limit",
+            ),
+            Query(
+                f"max({broker('rabbitmq_disk_space_available_limit_bytes')}"
+                f" / {broker('rabbitmq_disk_space_available_bytes')})",
+                "disk: limit / free",
+            ),
+            means="At 100 % RabbitMQ raises an alarm and takes no more messages. Of the node that "
+            "is nearest.",
+            do="Before a line reaches the dashed one: drain queues, or give the node more.",
+            unit=SHARE,
+            lights=above(0.7, 1),
+            at_least=1.05,
         ),
         lines(
             12,
@@ -191,6 +198,7 @@ def _broker() -> list[Panel]:
             do="Connections of all processes at once: the broker or the network. Blocked: an "
             "alarm.",
             unit=RATE,
+            at_least=1,
         ),
     ]
 

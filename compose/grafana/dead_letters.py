@@ -61,7 +61,7 @@ def _numbers() -> list[Panel]:
         number(
             3,
             "New groups",
-            increase(metrics.DEAD_LETTER_GROUPS),
+            zero(increase(metrics.DEAD_LETTER_GROUPS)),
             means="Causes that were seen for the first time, in the time shown.",
             do="Something changed: look at the deploys that are marked below.",
             lights=above(1, 5),
@@ -71,7 +71,7 @@ def _numbers() -> list[Panel]:
         number(
             4,
             "Stored",
-            increase(metrics.DEAD_LETTERS, queue="$queue"),
+            zero(increase(metrics.DEAD_LETTERS, queue="$queue")),
             means="Dead letters that were stored in the time shown.",
             do="Compare with *Open*: the difference was replayed or discarded.",
             lights=above(1, 100),
@@ -81,7 +81,7 @@ def _numbers() -> list[Panel]:
         number(
             5,
             "Replayed",
-            increase(metrics.REPLAYED),
+            zero(increase(metrics.REPLAYED)),
             means="Dead letters that were published again in the time shown.",
             do="See that they do not come back: *Stored* would rise again.",
             decimals=0,

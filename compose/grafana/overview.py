@@ -23,6 +23,7 @@ from compose.grafana.panel import (
     below,
     lines,
     number,
+    queue_colors,
     rows,
 )
 from compose.grafana.query import (
@@ -178,11 +179,12 @@ def _work() -> list[Panel]:
             "broker or the database.",
             unit=SHARE,
             lights=above(None, 0.2),
+            colors=queue_colors(),
         ),
         lines(
             12,
             "Retries",
-            Query(top(8, recorded("leveret:retries:rate5m", queue="$queue")), "{{actor}}"),
+            Query(top(8, rate(metrics.RETRIES, "actor", queue="$queue")), "{{actor}}"),
             means="Retries that were published, a second: the actors with the most.",
             do="Open the actor. If what it calls is away, its retries wait in the broker and need "
             "nothing; a storm that takes the threads of others is in the runbook *jobs*.",
@@ -237,6 +239,7 @@ def _waiting() -> list[Panel]:
             means="99 of 100 jobs of a queue should begin within its objective, the dashed line.",
             do="Above its line a queue uses up its budget. See *Pools* for why it waits.",
             unit=SECONDS,
+            colors=queue_colors("", ": objective"),
             dashed=[".*objective"],
             logarithmic=True,
         ),
@@ -249,6 +252,7 @@ def _waiting() -> list[Panel]:
             unit=SECONDS,
             logarithmic=True,
             linear_below=1,
+            colors=queue_colors(),
         ),
         lines(
             23,
@@ -268,6 +272,8 @@ def _waiting() -> list[Panel]:
             unit=COUNT,
             lights=above(6, 14.4),
             at_least=16,
+            colors=queue_colors(", 1 h", ", 5 min"),
+            dashed=[".*, 5 min"],
         ),
         bars(
             24,
@@ -281,6 +287,7 @@ def _waiting() -> list[Panel]:
             unit=COUNT,
             lights=above(1, 50),
             width=12,
+            height=5,
         ),
         bars(
             25,
@@ -293,5 +300,6 @@ def _waiting() -> list[Panel]:
             lights=below(0.0001, 0.25),
             most=1,
             width=12,
+            height=5,
         ),
     ]

@@ -26,6 +26,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models import prometheus as prom
 
+from leveret import names
+
 __all__ = [
     "BYTES",
     "COUNT",
@@ -51,6 +53,7 @@ __all__ = [
     "lines",
     "neutral",
     "number",
+    "queue_colors",
     "rows",
 ]
 
@@ -77,8 +80,10 @@ OUTCOMES = {
 #: The link of an actor's name.
 TO_ACTOR = "/d/leveret-actor?var-actor=${__value.raw}&${__url_time_range}&${datasource:queryparam}"
 #: The link of a runbook's name.
-TO_RUNBOOK = "${docs}/runbooks/${__value.raw}/"
+TO_RUNBOOK = "${docs}/runbooks/${__value.raw}.html"
 QUANTILES = {"p50": "green", "p95": "#EAB839", "p99": "red"}
+#: The queues of LEVERET_QUEUES by default; others get the next colour that is free.
+_QUEUES = dict(zip(names.DEFAULT_QUEUES, ("purple", "blue", "orange", "green"), strict=True))
 SEVERITIES = {"critical": "red", "warning": "orange"}
 STATES = {"firing": "red", "pending": YELLOW}
 
@@ -91,6 +96,13 @@ class Query:
     legend: str = ""
     #: Points of single jobs, with their trace, beside the line.
     exemplars: bool = False
+
+
+def queue_colors(*suffixes: str) -> Mapping[str, str]:
+    """Return the colour of each queue, the same everywhere, for series called after it."""
+    return {
+        queue + suffix: color for queue, color in _QUEUES.items() for suffix in suffixes or ("",)
+    }
 
 
 @dataclass(frozen=True)
@@ -370,7 +382,11 @@ def rows(
             model.DataTransformerConfig(
                 id_val="organize",
                 options={
-                    "excludeByName": {"Time": True},
+                    "excludeByName": {
+                        name: True
+                        for name in ("Time", "Value")
+                        if name not in {column.field for column in columns}
+                    },
                     "indexByName": {
                         column.field: position for position, column in enumerate(columns)
                     },

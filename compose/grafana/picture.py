@@ -144,7 +144,7 @@ def draw(
         pixels = Image.fromarray(
             np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         ).convert("RGB")
-        small = pixels.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        small = pixels.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         output = io.BytesIO()
         small.save(output, "PNG", optimize=True)
         return output.getvalue()
@@ -384,11 +384,19 @@ def _lines(
             )
             if not style.dashed and not logarithmic:
                 axes.fill_between(times, values, 0, color=style.color, alpha=0.08, linewidth=0)
-    if answer.exemplars:
-        shown = answer.exemplars[:: max(1, len(answer.exemplars) // 60)]
+    if logarithmic:
+        _logarithmic(axes, series, scale, unit)
+    else:
+        low, top = axes.get_ylim()
+        top = max(top, custom.get("axisSoftMax", 0), 1e-9)
+        axes.set_ylim(defaults.get("min", low), defaults.get("max", top))
+    low, top = axes.get_ylim()
+    seen = [point for point in answer.exemplars if low <= point[1] <= top]
+    if seen:
+        shown = seen[:: max(1, len(seen) // 60)]
         axes.scatter(
             np.array([time for time, _ in shown]),
-            [max(value, 1e-4) for _, value in shown],
+            [value for _, value in shown],
             marker="D",
             s=9,
             color="#6E9FFF",
@@ -396,12 +404,6 @@ def _lines(
             linewidths=0,
             zorder=3,
         )
-    if logarithmic:
-        _logarithmic(axes, series, scale)
-    else:
-        low, top = axes.get_ylim()
-        top = max(top, custom.get("axisSoftMax", 0), 1e-9)
-        axes.set_ylim(defaults.get("min", low), defaults.get("max", top))
     if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
         low, top = axes.get_ylim()
         for step in _steps(defaults):
@@ -413,7 +415,9 @@ def _lines(
     _grid(axes, unit, logarithmic=logarithmic)
 
 
-def _logarithmic(axes: Axes, series: Sequence[_Series], scale: Mapping[str, Any]) -> None:
+def _logarithmic(
+    axes: Axes, series: Sequence[_Series], scale: Mapping[str, Any], unit: str
+) -> None:
     known = np.concatenate([one.values for one in series] or [np.ones(1)])
     known = known[np.isfinite(known) & (known > 0)]
     low, top = (known.min(), known.max()) if len(known) else (0.1, 1.0)
@@ -426,6 +430,8 @@ def _logarithmic(axes: Axes, series: Sequence[_Series], scale: Mapping[str, Any]
         axes.set_ylim(low / 1.6, top * 1.6)
         low = low / 1.6
     decades = [10.0**power for power in range(-6, 13)]
+    if unit == "s":
+        decades = [*(mark for mark in decades if mark < 60), 60, 600, 3600, 36000, 86400]
     for marks in (decades, [mark * n for mark in decades for n in (1, 2, 5)]):
         inside = [mark for mark in marks if low <= mark <= top * 1.6]
         if len(inside) >= 3:
@@ -465,7 +471,8 @@ def _stack(axes: Axes, series: Sequence[_Series], styles: Sequence[_Style]) -> N
         axes.fill_between(
             np.array(moments), base, base + values, color=style.color, alpha=0.55, lw=0
         )
-        axes.plot(np.array(moments), base + values, color=style.color, linewidth=1)
+        edge = np.where(values > 0, base + values, np.nan)
+        axes.plot(np.array(moments), edge, color=style.color, linewidth=1)
         base += values
     axes.set_ylim(0, max(float(base.max()) * 1.08, 1e-9))
 

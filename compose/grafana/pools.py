@@ -20,6 +20,7 @@ from compose.grafana.panel import (
     heat_map,
     lines,
     number,
+    queue_colors,
 )
 from compose.grafana.query import (
     Like,
@@ -112,7 +113,7 @@ def _numbers() -> list[Panel]:
         number(
             7,
             "Restarts",
-            increase(metrics.WORKER_RESTARTS),
+            zero(increase(metrics.WORKER_RESTARTS)),
             means="Worker processes that died and were started again, in the time shown.",
             do="Look for `worker.died` in the logs: out of memory, or a crash in native code. A "
             "job that kills twice goes to quarantine, and then is a dead letter.",
@@ -158,6 +159,7 @@ def _load() -> list[Panel]:
             means="Jobs that no worker holds, in the broker's count.",
             do="A saw-tooth is a schedule or a batch. A line that only rises needs workers.",
             unit=COUNT,
+            colors=queue_colors(),
         ),
         lines(
             12,
@@ -220,6 +222,7 @@ def _runs() -> list[Panel]:
             do="Nothing, if it follows what is published.",
             unit=JOBS_RATE,
             stacked=True,
+            colors=queue_colors(),
         ),
         lines(
             23,

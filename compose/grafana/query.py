@@ -45,7 +45,6 @@ _SCRAPED = frozenset({"instance", "job", "pool"})
 _BROKER = {
     "rabbitmq_alarms_free_disk_space_watermark": (),
     "rabbitmq_alarms_memory_used_watermark": (),
-    "rabbitmq_connections": (),
     "rabbitmq_disk_space_available_bytes": (),
     "rabbitmq_disk_space_available_limit_bytes": (),
     "rabbitmq_process_resident_memory_bytes": (),

@@ -22,7 +22,7 @@ from compose.grafana.panel import (
     lines,
     number,
 )
-from compose.grafana.query import buckets, gauge, increase, quantile, rate, share, top
+from compose.grafana.query import buckets, gauge, increase, quantile, rate, share, top, zero
 from leveret import metrics
 from leveret.housekeeping import BEAT
 
@@ -76,7 +76,7 @@ def _numbers() -> list[Panel]:
         number(
             4,
             "Slots missed",
-            increase(metrics.SCHEDULE_MISSED),
+            zero(increase(metrics.SCHEDULE_MISSED)),
             means="Slots that were skipped because they passed while no scheduler led, as their "
             "schedules' policies want it, in the time shown.",
             do="If one must not be missed: `leveret schedules backfill`.",
@@ -207,6 +207,7 @@ def _slots() -> list[Panel]:
             means="How long ago the oldest overdue job was due; 0 when none is.",
             do="Growing: jobs do not come back from the delay wheel, or the recorder is behind.",
             unit=SECONDS,
+            at_least=60,
         ),
         bars(
             25,

@@ -44,6 +44,8 @@ def tell(scene: Scene, minutes: float) -> None:
     until(0.2)
     scene.put("image.resize", 250, seconds=0.5)
     scene.put("report.build", 20, seconds=2.0)
+    until(0.3)
+    scene.put("order.charge", 30, seconds=0.4)
     until(0.4)
     # What webhooks call is away: most attempts fail, and some jobs run out of them.
     for share in range(8):
@@ -51,6 +53,7 @@ def tell(scene: Scene, minutes: float) -> None:
         scene.put("webhook.deliver", 60, fate="flaky")
         scene.put("webhook.deliver", 12, fate="hopeless")
     scene.put("image.resize", fate="kill")
+    scene.misaddress()
     until(0.62)
     for name in [name for name in scene.processes if name.startswith("scheduler")]:
         if scene.processes[name].metric("leveret_scheduler_is_leader") == 1:
