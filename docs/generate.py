@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -20,6 +21,7 @@ from unittest import mock
 
 import typer
 import typer.main
+import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from docs import library
@@ -39,6 +41,7 @@ from services.worker.options import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+RULES = ROOT / "compose" / "prometheus" / "rules"
 NOTE = "<!-- Written by `make docs` from {source}. Do not edit. -->\n\n"
 WIDTH = 96
 
@@ -51,6 +54,7 @@ def pages() -> dict[Path, str]:
     contract = asyncapi.document(shipped, names.DEFAULT_QUEUES)
     wire = REFERENCE / "wire-contract.md"
     return {
+        REFERENCE / "alerts.md": alerts(),
         REFERENCE / "asyncapi.json": json.dumps(contract, indent=2) + "\n",
         REFERENCE / "cli.md": cli(),
         REFERENCE / "housekeeping.md": housekeeping(),
@@ -459,6 +463,70 @@ _LABELS = """
 **The broker's own.** What waits in a queue is RabbitMQ's to tell: its Prometheus plugin counts
 `leveret.<queue>`, `leveret.dead.<queue>` and the rest.
 """
+
+
+# ------------------------------------------------------------------------------------------- alerts
+
+
+def alerts() -> str:
+    """Tell of each alert how bad it is and when it fires, and of the rules that it builds on."""
+    files = [(source.stem, _rules(source)) for source in sorted(RULES.glob("*.yaml"))]
+    fired = [(stem, rule) for stem, rules in files for rule in rules if "alert" in rule]
+    recorded = [rule for _, rules in files for rule in rules if "record" in rule]
+    return (
+        "# Alerts\n\n"
+        + NOTE.format(source="compose/prometheus/rules")
+        + "What Prometheus watches. Why it is so, and who is told: "
+        "[alerting](../explanation/alerting.md). A name leads to\nits section of the runbooks: what "
+        "it means, where to look, how to mend it. *After* is how long the condition\nmust hold.\n\n"
+        + table(
+            ("alert", "severity", "after", "what it says"),
+            [
+                (
+                    f"[{rule['alert']}](../runbooks/{stem}.md#{rule['alert'].lower()})",
+                    rule["labels"]["severity"],
+                    rule.get("for", "at once"),
+                    _untemplated(rule["annotations"]["summary"]),
+                )
+                for stem, rule in fired
+            ],
+        )
+        + "\n## Their conditions\n\n"
+        + "".join(
+            f"**{rule['alert']}**, {_with_labels(rule['labels'])}:\n\n"
+            f"```promql\n{_lines(rule['expr'])}```\n\n"
+            for _, rule in fired
+        )
+        + "## What is recorded for them\n\nDashboards and alerts read these series, which "
+        "Prometheus computes.\n\n"
+        + "".join(
+            f"**{_code(rule['record'])}**{_with_labels(rule.get('labels', {}), ', ')}\n\n"
+            f"```promql\n{_lines(rule['expr'])}```\n\n"
+            for rule in recorded
+        ).rstrip("\n")
+        + "\n"
+    )
+
+
+def _rules(source: Path) -> list[dict[str, Any]]:
+    document = yaml.safe_load(source.read_text())
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def _untemplated(text: str) -> str:
+    """Leave an ellipsis for what is only known when an alert fires."""
+    return re.sub(r"…( ?…)*", "…", re.sub(r"\{\{.*?\}\}", "…", text))
+
+
+def _with_labels(labels: Mapping[str, str], begin: str = "") -> str:
+    return (begin if labels else "") + ", ".join(
+        _code(f"{name}={value}") for name, value in labels.items()
+    )
+
+
+def _lines(expression: str) -> str:
+    """Break an expression where it joins two."""
+    return re.sub(r" (and|or|unless) ", r"\n\1 ", expression.strip()) + "\n"
 
 
 if __name__ == "__main__":
