@@ -21,7 +21,7 @@ from unittest import mock
 
 import typer
 import typer.main
-import yaml
+import yaml  # type: ignore[import-untyped]
 from prometheus_client.metrics import MetricWrapperBase
 
 from docs import library
@@ -477,8 +477,9 @@ def alerts() -> str:
         "# Alerts\n\n"
         + NOTE.format(source="compose/prometheus/rules")
         + "What Prometheus watches. Why it is so, and who is told: "
-        "[alerting](../explanation/alerting.md). A name leads to\nits section of the runbooks: what "
-        "it means, where to look, how to mend it. *After* is how long the condition\nmust hold.\n\n"
+        "[alerting](../explanation/alerting.md). A name leads to\nits section of the runbooks: "
+        "what it means, where to look, how to mend it. *After* is how long the condition\n"
+        "must hold.\n\n"
         + table(
             ("alert", "severity", "after", "what it says"),
             [

@@ -218,6 +218,12 @@ class Alertmanager:
             trust_env=False,
         ).raise_for_status()
 
+    def alerts(self) -> list[dict[str, Any]]:
+        """Return the alerts that it knows, each with what suppresses it."""
+        url = f"http://{ports.HOST}:{self.port}/api/v2/alerts"
+        found: list[dict[str, Any]] = httpx.get(url, timeout=20, trust_env=False).json()
+        return found
+
     def _is_ready(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"Alertmanager has ended with {self.process.returncode}: {self.log}")

@@ -50,11 +50,19 @@ def stormy(n: int) -> None:
     raise ConnectionError(f"the other side of {n} is away")
 
 
+@leveret.actor("mix.hang")
+def hang(n: int) -> int:
+    """Take longer than any test."""
+    time.sleep(500)
+    return n
+
+
 ACTORS = {
     "mix.fine": "default",
     "mix.slow": "bulk",
     "mix.flaky": "default",
     "mix.doomed": "default",
     "mix.exhausted": "default",
+    "mix.hang": "default",
     "mix.stormy": "default",
 }

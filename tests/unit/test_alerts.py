@@ -12,7 +12,7 @@ import typer.main
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from leveret import metrics
+from leveret import metrics, names
 from leveret.cli.app import app
 from leveret.names import DEFAULT_QUEUES
 from leveret.settings import Settings
@@ -23,6 +23,7 @@ from tests.support.promtool import promtool
 RULES = sorted((ROOT / "compose" / "prometheus" / "rules").glob("*.yaml"))
 INDEX = ROOT / "docs" / "runbooks" / "index.md"
 RUNBOOKS = sorted(set((ROOT / "docs" / "runbooks").glob("*.md")) - {INDEX})
+SCALERS = ROOT / "k8s" / "components" / "keda"
 #: The cases of the rules of a file are in the file of its name here.
 CASES = ROOT / "tests" / "unit" / "alerts"
 
@@ -223,3 +224,21 @@ _CHECKS = {
     "kubectl": _check_kubectl,
     **dict.fromkeys(("awk", "grep", "head", "sort", "tail"), lambda _words: None),
 }
+
+
+def test_objectives_are_bounds_of_the_histogram_and_those_of_scaling():
+    """Otherwise no bucket counts what was in time, or KEDA aims at something else than alerts."""
+    objectives = {
+        rule["labels"]["queue"]: float(rule["expr"].removeprefix("vector(").removesuffix(")"))
+        for path in RULES
+        for rule in _rules(path)
+        if rule.get("record") == "leveret:queue_time_objective_seconds"
+    }
+    assert set(objectives.values()) <= set(metrics.DURATION_BUCKETS)
+    scaled = {
+        queue: yaml.safe_load((SCALERS / f"{queue}.yaml").read_text())["spec"]["triggers"][1]
+        for queue in names.DEFAULT_QUEUES
+    }
+    assert objectives == {
+        queue: float(trigger["metadata"]["threshold"]) for queue, trigger in scaled.items()
+    }
