@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _SHOWN_BYTES = 4000
 _SHOWN_ERROR = 80
+_SHOWN_CAUSE = 200
 
 
 def register(app: typer.Typer) -> None:
@@ -195,7 +196,7 @@ def errors(
                 _time(group.last_at),
                 _time(group.next_at),
                 group.job_id,
-                _error(group.error_type, group.error, None),
+                _error(group.error_type, group.error, None, longest=_SHOWN_CAUSE),
             )
             for group in found
         ],

@@ -65,16 +65,22 @@ def queues(as_json: AsJson = False) -> None:
     )
 
 
-def drains_in(messages: int, *, publish_rate: float, ack_rate: float) -> float | None:
-    """Return the seconds after which a queue is empty if all goes on like this; None for never."""
+def drains_in(
+    messages: int, *, consumers: int, publish_rate: float, ack_rate: float
+) -> float | None:
+    """Return the seconds after which a queue is empty if all goes on like this; None for never.
+
+    Without consumers it is never, whatever rates the broker still remembers.
+    """
     if not messages:
         return 0.0
-    surplus = ack_rate - publish_rate
+    surplus = ack_rate - publish_rate if consumers else 0.0
     return messages / surplus if surplus > _SLOWEST else None
 
 
 def _queue(queue: Mapping[str, Any], oldest: Mapping[str, datetime]) -> dict[str, Any]:
     ready, unacked = queue.get("messages_ready", 0), queue.get("messages_unacknowledged", 0)
+    consumers = queue.get("consumers", 0)
     rates = {
         "publish_rate": _rate(queue, "publish"),
         "ack_rate": _rate(queue, "ack"),
@@ -83,9 +89,9 @@ def _queue(queue: Mapping[str, Any], oldest: Mapping[str, datetime]) -> dict[str
         "queue": queue["name"],
         "ready": ready,
         "unacked": unacked,
-        "consumers": queue.get("consumers", 0),
+        "consumers": consumers,
         **rates,
-        "drains_in_seconds": drains_in(ready + unacked, **rates),
+        "drains_in_seconds": drains_in(ready + unacked, consumers=consumers, **rates),
         "oldest_at": oldest.get(queue["name"]),
     }
 

@@ -30,8 +30,8 @@ class MailServerError(Exception):
 
 def _send(what: str, number: int) -> None:
     try:
-        answer = httpx.post(os.environ[MAIL_URL], json={what: number}, timeout=5, trust_env=False)
-        answer.raise_for_status()
+        with httpx.Client(timeout=5, trust_env=False, verify=False) as client:  # no TLS here
+            client.post(os.environ[MAIL_URL], json={what: number}).raise_for_status()
     except httpx.HTTPError as error:
         raise MailServerError(f"the mail server does not take {what} {number}: {error}") from error
 

@@ -15,17 +15,19 @@ def test_brackets_in_a_table_are_text(capsys):
 
 
 @pytest.mark.parametrize(
-    ("messages", "publish_rate", "ack_rate", "seconds"),
+    ("messages", "consumers", "publish_rate", "ack_rate", "seconds"),
     [
-        (0, 5.0, 0.0, 0.0),
-        (100, 0.0, 10.0, 10.0),
-        (100, 8.0, 10.0, 50.0),
-        (100, 10.0, 10.0, None),
-        (100, 0.0, 0.0, None),
+        (0, 1, 5.0, 0.0, 0.0),
+        (100, 1, 0.0, 10.0, 10.0),
+        (100, 1, 8.0, 10.0, 50.0),
+        (100, 1, 10.0, 10.0, None),
+        (100, 1, 0.0, 0.0, None),
+        (100, 0, 0.0, 10.0, None),
     ],
 )
 def test_a_queue_is_empty_when_more_goes_out_than_comes_in(
-    messages, publish_rate, ack_rate, seconds
+    messages, consumers, publish_rate, ack_rate, seconds
 ):
     """And never, when it does not."""
-    assert drains_in(messages, publish_rate=publish_rate, ack_rate=ack_rate) == seconds
+    rates = {"publish_rate": publish_rate, "ack_rate": ack_rate}
+    assert drains_in(messages, consumers=consumers, **rates) == seconds
