@@ -236,9 +236,12 @@ class Console:
                     assert not word.startswith("-"), f"no test knows curl {word}"
                     url = word
         method = method or ("GET" if body is None else "POST")
-        answer = httpx.request(
-            method, url, headers=headers, content=body, timeout=self.timeout, trust_env=False
-        )
+        try:
+            answer = httpx.request(
+                method, url, headers=headers, content=body, timeout=self.timeout, trust_env=False
+            )
+        except httpx.TransportError as error:
+            return Said(f"curl: (7) {error}", 7)
         return Said(answer.text, 0 if answer.is_success else 22)
 
 

@@ -76,6 +76,7 @@ class Site:
         self._folder = folder
         self._processes: dict[str, list[OurProcess]] = {}
         self._variables: dict[str, dict[str, str]] = {}
+        self._former: dict[str, dict[str, str]] = {}
         self._tools = folder / "tools"
         #: What ``kubectl rollout restart`` does to what is no process of ours.
         self.restarts: dict[str, Callable[[], object]] = {}
@@ -212,24 +213,31 @@ class Site:
         options = dict(word[2:].split("=") for word in words[2:] if word.startswith("--"))
         match list(plain):
             case ["get", "pods"]:
-                return self._pods()
+                said = self._pods()
             case ["logs", what]:
                 lines = self.process(_named(what)).log.splitlines()
-                return "\n".join(lines[-int(options["tail"]) :])
+                said = "\n".join(lines[-int(options["tail"]) :])
             case ["rollout", "restart", what] if what in self.restarts:
                 self.restarts[what]()
-                return f"{what} restarted"
+                said = f"{what} restarted"
             case ["rollout", "restart", what]:
-                return self._restart(_named(what))
+                said = self._restart(_named(what))
             case ["set", "env", what, *variables]:
-                self._variables[_named(what)] |= dict(v.split("=", 1) for v in variables)
-                return self._restart(_named(what))
+                before = self._variables.setdefault(_named(what), {})
+                self._former[_named(what)] = before
+                self._variables[_named(what)] = before | dict(v.split("=", 1) for v in variables)
+                said = self._restart(_named(what))
+            case ["rollout", "undo", what]:
+                self._variables[_named(what)] = self._former.pop(_named(what), {})
+                said = self._restart(_named(what))
             case ["scale", what]:
                 name, wanted = _named(what), int(options["replicas"])
                 for _ in range(wanted - len(self._processes.get(name, ()))):
                     self.start(name)
-                return f"{what} scaled"
-        raise AssertionError(f"no test knows kubectl {words}")
+                said = f"{what} scaled"
+            case _:
+                raise AssertionError(f"no test knows kubectl {words}")
+        return said
 
     def _restart(self, name: str) -> str:
         count = len(self._processes.get(name, ())) or 1

@@ -207,7 +207,8 @@ def _check_kubectl(words):
     found = objects("overlays/prod")
     deployments = set(of_kind(found, "Deployment"))
     for name in re.findall(r"deploy(?:ment)?[/ ](\S+)", text):
-        assert {name.replace("QUEUE", queue) for queue in DEFAULT_QUEUES} <= deployments, name
+        plain = name.replace("NAME", "relay")
+        assert {plain.replace("QUEUE", queue) for queue in DEFAULT_QUEUES} <= deployments, name
     clusters = {f"{name}-server" for name in of_kind(found, "RabbitmqCluster")}
     for name in re.findall(r"statefulset/(\S+)", text):
         assert name in clusters, name
