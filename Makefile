@@ -44,6 +44,11 @@ demo: up ## Run the main job on real input: a year of flights, reports, mails, f
 test: $(DEV) up ## Run all tests, in parallel, on the stack (ARGS="…" goes to pytest)
 	@$(BIN)/python -m pytest -n auto --durations=10 $(ARGS)
 
+PYTHON ?= 3.13
+.PHONY: test-python
+test-python: .venv-$(PYTHON)/.dev-$(call key,dev) up ## Run the tests on another Python (PYTHON=3.13), in an environment of its own
+	@.venv-$(PYTHON)/bin/python -m pytest -n auto $(ARGS)
+
 .PHONY: k8s-test
 k8s-test: $(DEV) ## Check the manifests of k8s/ alone; they are part of `make test` as well
 	@$(BIN)/python -m pytest -n auto tests/unit/k8s $(ARGS)
@@ -114,8 +119,17 @@ image-test: $(CONTAINERS) ## Build the images in a private Docker engine and che
 compose-test: $(CONTAINERS) ## Run compose.yaml in a private Docker engine and kill its parts (root, minutes)
 	@LEVERET_CONTAINERS=1 $(BIN)/python -m pytest -n 0 -s tests/containers/test_compose.py $(ARGS)
 
+.PHONY: gates
+gates: $(DEV) up ## Run the tests that are release gates, and say how each gate went
+	@$(BIN)/python -m pytest -n auto -m gate $(ARGS)
+
 .PHONY: ci
-ci: lint types imports wheel test ## All that must pass before a change is merged
+ci: $(DEV) ## All that must pass before a change is merged, gate after gate
+	@$(BIN)/python .ci/ci.py lint types imports wheel test
+
+.PHONY: release-check
+release-check: $(DEV) ## Say what is to be done before this version can be released
+	@$(BIN)/python -m tests.releases check
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew, into requirements/*.lock
@@ -139,6 +153,17 @@ $(DEMO): | .venv/bin/python
 $(DEV): | .venv/bin/python
 	@requirements/install.sh .venv dev $@
 	@touch $(DEMO)
+
+.venv-$(PYTHON)/.dev-$(call key,dev): | .venv-$(PYTHON)/bin/python
+	@requirements/install.sh .venv-$(PYTHON) dev $@
+
+.venv-$(PYTHON)/bin/python:
+	@for python in python$(PYTHON) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(PYTHON).*/bin/python; do \
+		case $$("$$python" --version 2>/dev/null) in \
+			"Python $(PYTHON)."*) exec "$$python" -m venv $(@D:/bin=) ;; \
+		esac; \
+	done; \
+	echo "no Python $(PYTHON) on PATH, nor of pyenv's: install one" >&2; exit 1
 
 $(CONTAINERS): $(DEV) | .venv/bin/python
 	@requirements/install.sh .venv containers $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from compose.native.paths import Checkout
 from compose.native.postgres import PostgresServer
 from leveret.store import engine
 from leveret.store.migrate import upgrade
+from tests.support import gates
 from tests.support.brokers import PrivateBroker, SharedBroker, Vhost
 from tests.support.databases import temporary_database
 from tests.support.workers import Rig
@@ -22,6 +24,41 @@ if TYPE_CHECKING:
 # A machine with other work to do is slow now and then; `timeout` bounds a test as a whole.
 settings.register_profile("leveret", deadline=None)
 settings.load_profile("leveret")
+
+_ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker of the release gates known."""
+    config.addinivalue_line("markers", "gate: belongs to a release gate (tests/support/gates.py)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what belongs to a release gate."""
+    gates.mark(items, _ROOT, pytest.mark.gate)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how the gates went, where they were asked for."""
+    reporter, option = terminalreporter, terminalreporter.config.option
+    reports = [
+        report
+        for kind in ("passed", "failed", "error", "skipped", "")
+        for report in reporter.stats.get(kind, ())
+        if isinstance(report, pytest.TestReport)
+    ]
+    found = gates.results(reports)
+    if option.markexpr == "gate":
+        reporter.section("gates")
+        for name, one in sorted(found.items()):
+            word = "holds" if one.holds else "FAILS"
+            reporter.write_line(
+                f"{name:45} {word}  {one.passed} passed, {one.failed} failed, {one.skipped} skipped"
+                f", {one.seconds:.1f} s"
+            )
+            for note in one.notes:
+                reporter.write_line(f"{'':45} {note}")
 
 
 @pytest.fixture(scope="session")

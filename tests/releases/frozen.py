@@ -18,7 +18,16 @@ from tests.releases import corpus, surface
 from tests.releases.corpus import Posted
 from tests.support.pages import ROOT
 
-__all__ = ["FOLDER", "Release", "is_out", "releases", "removed", "texts", "this_version"]
+__all__ = [
+    "FOLDER",
+    "Release",
+    "changelog",
+    "is_out",
+    "releases",
+    "removed",
+    "texts",
+    "this_version",
+]
 
 FOLDER = Path(__file__).parent
 
@@ -96,12 +105,15 @@ def this_version() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
+def changelog() -> str:
+    """Return the changelog."""
+    return (ROOT / "CHANGELOG.md").read_text()
+
+
 def is_out(version: str) -> bool:
     """Tell whether a version has been published: then the changelog has its date."""
-    changelog = (ROOT / "CHANGELOG.md").read_text()
-    return bool(
-        re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE)
-    )
+    section = rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$"
+    return bool(re.search(section, changelog(), re.MULTILINE))
 
 
 def releases() -> list[Release]:

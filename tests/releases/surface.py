@@ -15,6 +15,7 @@ import typer.main
 import yaml
 
 from actors import settings as actor_settings
+from docs import library
 from leveret import asyncapi, names
 from leveret.broker import unwrapped
 from leveret.cli.app import app
@@ -23,8 +24,10 @@ from leveret.housekeeping.actors import SHIPPED
 from leveret.message import HEADERS, PREFIX, Reason
 from leveret.settings import Settings
 from leveret.store import metadata
+from leveret.store.api_keys import Scope
 from leveret.topology import ROLES, build
 from services.api import create_app
+from services.api.problem import Kind
 from tests.support.pages import ROOT
 
 if TYPE_CHECKING:
@@ -32,27 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PUBLIC", "collect", "openapi", "topology", "vanished"]
 
-#: The modules that others import; the rest is ours to change.
-PUBLIC = (
-    "leveret",
-    "leveret.broker",
-    "leveret.context",
-    "leveret.deadletters",
-    "leveret.errors",
-    "leveret.fastapi",
-    "leveret.management",
-    "leveret.message",
-    "leveret.names",
-    "leveret.outbox",
-    "leveret.publisher",
-    "leveret.results",
-    "leveret.retry",
-    "leveret.schedules",
-    "leveret.schedules.trigger",
-    "leveret.settings",
-    "leveret.signals",
-    "leveret.topology",
-)
+#: The modules that others import: those of the page of the library, and those that other pages
+#: show. The rest is ours to change.
+PUBLIC = (*library.MODULES, "leveret.broker", "leveret.errors", "leveret.tracing")
+#: Parameters that only we give.
+_NOT_FOR_USERS = {"self", *library._INTERNAL_PARAMETERS}
 
 Surface = dict[str, dict[str, Any]]
 
@@ -66,6 +53,8 @@ def collect() -> Surface:
         "alerts": dict(sorted(_alerts())),
         "headers": {PREFIX + name: dict(header.schema) for name, header in HEADERS.items()},
         "reasons": {str(reason): None for reason in sorted(Reason)},
+        "problems": {kind.word: kind.status for kind in Kind},
+        "scopes": {str(scope): None for scope in Scope},
         "names": dict(_public_names()),
         "extras": _extras(),
         "users": {role.user: None for role in ROLES.values()},
@@ -201,7 +190,7 @@ def _parameters(thing: object) -> list[str]:
         return []
     hints = getattr(thing, "__annotations__", {})
     return sorted(
-        {p.name for p in found if p.name != "self" and p.kind is not p.VAR_KEYWORD}
+        {p.name for p in found if p.name not in _NOT_FOR_USERS and p.kind is not p.VAR_KEYWORD}
         | _unpacked(thing, found, hints)
     )
 

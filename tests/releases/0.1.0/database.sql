@@ -367,6 +367,8 @@ CREATE TABLE schedules (
 );
 CREATE INDEX schedules_next_due_at_idx ON schedules (next_due_at) WHERE paused_at IS NULL;
 UPDATE alembic_version SET version_num='0002' WHERE alembic_version.version_num = '0001';
+CREATE INDEX jobs_due_idx ON jobs (due_at) WHERE state IN ('scheduled', 'retrying');
+UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
 CREATE TABLE jobs_p20260130 (LIKE jobs INCLUDING ALL);
 ALTER TABLE jobs ATTACH PARTITION jobs_p20260130 FOR VALUES FROM ('2026-01-30T00:00:00+00:00') TO ('2026-01-31T00:00:00+00:00');
 CREATE TABLE attempts_p20260130 (LIKE attempts INCLUDING ALL);
