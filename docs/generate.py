@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference that follow from the code.
+"""Write the pages of docs/reference that follow from the code, and the pictures of the others.
 
 ``python -m docs.generate`` writes them, ``python -m docs.generate --check`` names those that are
 stale and ends with status 1 if there is one. A test does the same.
@@ -25,6 +25,7 @@ import yaml  # type: ignore[import-untyped]
 from prometheus_client.metrics import MetricWrapperBase
 
 from docs import library
+from docs.diagrams import PICTURES
 from leveret import asyncapi, metrics, names, wheel
 from leveret.broker import LeveretBroker, unwrapped
 from leveret.cli.app import app
@@ -42,6 +43,7 @@ from services.worker.options import parse
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 RULES = ROOT / "compose" / "prometheus" / "rules"
+EXPLANATION = ROOT / "docs" / "explanation" / "pictures"
 NOTE = "<!-- Written by `make docs` from {source}. Do not edit. -->\n\n"
 WIDTH = 96
 
@@ -55,6 +57,7 @@ def pages() -> dict[Path, str]:
     wire = REFERENCE / "wire-contract.md"
     return {
         REFERENCE / "alerts.md": alerts(),
+        **{EXPLANATION / f"{draw.__name__}.svg": draw().svg() for draw in PICTURES},
         REFERENCE / "asyncapi.json": json.dumps(contract, indent=2) + "\n",
         REFERENCE / "cli.md": cli(),
         REFERENCE / "housekeeping.md": housekeeping(),
@@ -81,6 +84,7 @@ def main() -> int:
     for path in stale:
         print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
         if not check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(wanted[path])
     return 1 if check and stale else 0
 
