@@ -118,6 +118,9 @@ def test_what_is_open_is_open(api):
             assert answer.headers["x-content-type-options"] == "nosniff"
         assert "leveret_http_requests_total{" in nobody.get("/metrics").text
         assert nobody.get("/asyncapi.json").json()["asyncapi"] == "3.0.0"
+        answer = nobody.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+        assert answer.text.endswith("# EOF\n")
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/", "/v1", "/v1/", "/v1/nosuch"])
