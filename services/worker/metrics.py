@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from leveret.health import exposition
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Exemplar, Metric
 
 __all__ = ["PoolMetrics"]
+
+log = structlog.get_logger("leveret.worker")
 
 _PREFIX = "leveret-metrics-"
 #: In the place of a process id: those that are gone.
@@ -62,19 +67,16 @@ class PoolMetrics:
             self._put_away()
 
     def _put_away(self) -> None:
-        from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415 - 10 MB
-
         for path in Path(self.folder).glob("*_*.db"):
             kind, _, pid = path.stem.rpartition("_")
             if not pid.isdigit() or _is_alive(int(pid)):
                 continue
             if not kind.startswith("gauge") and path.stat().st_size:
-                gone: Any = MmapedDict(str(path.with_name(f"{kind}_{_GONE}.db")))  # type: ignore[no-untyped-call]
-                values: Any = MmapedDict.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
-                for key, value, at, _ in values:
-                    gone.write_value(key, gone.read_value(key)[0] + value, at)
-                gone.close()
-            path.unlink()
+                try:
+                    _add(path, to=path.with_name(f"{kind}_{_GONE}.db"))
+                except (OSError, RuntimeError, ValueError, struct.error) as error:
+                    log.warning("worker.metrics_lost", pid=int(pid), error=repr(error))
+            path.unlink(missing_ok=True)
 
     def write(self, accept: str) -> tuple[str, bytes]:
         """Write the metrics in the format that is asked for; return its type and the text."""
@@ -121,6 +123,21 @@ class PoolMetrics:
     def remove(self) -> None:
         """Forget everything; the pool has ended."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _add(path: Path, *, to: Path) -> None:
+    """Add the counts in a file to those in another."""
+    from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415 - 10 MB
+
+    # All of them before the first is added: a file may be torn.
+    read: Any = MmapedDict.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
+    values = list(read)
+    sums: Any = MmapedDict(str(to))  # type: ignore[no-untyped-call]
+    try:
+        for key, value, at, _ in values:
+            sums.write_value(key, sums.read_value(key)[0] + value, at)
+    finally:
+        sums.close()
 
 
 def _new_folder() -> str:

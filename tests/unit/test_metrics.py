@@ -354,6 +354,19 @@ def test_a_file_that_a_process_is_just_making_stops_nobody(pool):
     assert _read(pool)["leveret_worker_restarts_total",].value == 0
 
 
+def test_a_torn_file_of_a_dead_process_is_given_up(pool):
+    """A full disk, say; the launcher goes on, with what others have counted."""
+    child = Child(pool, "5")
+    child.die()
+    [torn] = Path(pool.folder).glob("histogram_*.db")
+    torn.write_bytes(torn.read_bytes()[:40] + b"\xff" * 100)
+    pool.put_away()
+    found = _read(pool)
+    assert found[_SUCCEEDED].value == 5
+    assert _DURATIONS not in found
+    assert [path.name for path in Path(pool.folder).iterdir()] == ["counter_gone.db"]
+
+
 # ------------------------------------------------------------------------------------- dead letters
 
 
