@@ -169,6 +169,7 @@ def settings() -> str:
         + "\nThe actors in the box have settings of their own: "
         "[actors.md](actors.md#settings).\nWhat runs by `LEVERET_HOUSEKEEPING`: "
         "[housekeeping.md](housekeeping.md).\n"
+        "Traces follow OpenTelemetry's own variables: [trace-jobs.md](../how-to/trace-jobs.md).\n"
     )
 
 

@@ -170,7 +170,10 @@ def _headers() -> dict[str, Any]:
         for name, header in HEADERS.items()
     }
     for name in ("traceparent", "tracestate"):
-        properties[name] = {"type": "string", "description": "W3C Trace Context"}
+        properties[name] = {
+            "type": "string",
+            "description": "W3C Trace Context; what is not valid is ignored",
+        }
     return {"type": "object", "properties": properties}
 
 

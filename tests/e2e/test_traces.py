@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -190,6 +192,15 @@ def test_one_trace_shows_publish_queue_two_attempts_and_the_call_of_the_second(
     for span in spans:
         assert "hunter2" not in span.raw
         assert "/there" not in span.raw
+    if keep := os.environ.get("LEVERET_KEEP_TRACE"):
+        Path(keep).write_text(_kept(spans))
+
+
+def _kept(spans):
+    """Write a trace down for the picture in the documentation."""
+    names = ("name", "span_id", "parent", "start", "end", "service", "failed")
+    lines = [json.dumps({name: getattr(each, name) for name in names}) for each in spans]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 @contextmanager

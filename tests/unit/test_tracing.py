@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pika
 import pytest
+import yaml
 
+from docs import trace_picture
 from leveret import context, tracing
 from leveret.context import Run
 from leveret.message import Job, decode, encode
 from leveret.message.trace import read_trace
+from tests.support.pages import ROOT
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -76,3 +81,22 @@ def test_the_trace_of_a_running_job_is_known_without_opentelemetry():
         context.running.reset(token)
     assert tracing.trace_id() is None
     assert tracing.trace_id(PARENT) == TRACE
+
+
+def test_the_picture_of_a_trace_is_that_of_the_spans_beside_it(tmp_path):
+    """Drawn again, it is the same; and the spans are of one tree."""
+    spans = json.loads(trace_picture.SPANS.read_text())
+    assert len(trace_picture.ordered(spans)) == len(spans)
+    trace_picture.draw(spans, tmp_path / "trace.svg")
+    assert (tmp_path / "trace.svg").read_text() == trace_picture.PICTURE.read_text()
+
+
+def test_every_process_of_the_compose_file_gets_the_variables_of_traces():
+    """From a file that need not be there."""
+    services = yaml.safe_load((ROOT / "compose/compose.yaml").read_text())["services"]
+    processes = {"api", "relay", "recorder", "scheduler"} | {
+        name for name in services if name.startswith("worker-")
+    }
+    assert len(processes) == 8
+    for name in processes:
+        assert {"path": "traces.env", "required": False} in services[name]["env_file"], name

@@ -415,6 +415,28 @@ def test_no_pod_is_forgotten_by_the_policies():
         assert deny["podSelector"]["matchLabels"].items() <= labels.items()
 
 
+def test_a_collector_of_traces_may_be_reached_where_the_page_says_it_is():
+    """The address that the page gives is one that the policies let every process ask."""
+    [address] = set(
+        re.findall(
+            r"OTEL_EXPORTER_OTLP_ENDPOINT=http://([\w.:-]+)",
+            (ROOT / "docs/how-to/trace-jobs.md").read_text().partition("On Kubernetes")[2],
+        )
+    )
+    name, _, port = address.partition(":")
+    rules = of_kind(overlay("prod"), "NetworkPolicy")["leveret"]["spec"]["egress"]
+    assert {
+        "to": [
+            {
+                "namespaceSelector": {
+                    "matchLabels": {"kubernetes.io/metadata.name": name.partition(".")[2]}
+                }
+            }
+        ],
+        "ports": [{"port": int(port)}],
+    } in rules
+
+
 def test_a_secret_of_ones_own_is_optional_with_the_operators():
     """What the operators make is enough to start, so that no empty secret has to be made."""
     for workload in of_kind(overlay("prod"), "Deployment", "Job").values():
