@@ -66,10 +66,10 @@ def _numbers() -> list[Panel]:
         number(
             2,
             "Alarms",
-            f"sum({broker('rabbitmq_alarms_memory_used_watermark')}"
-            f" + {broker('rabbitmq_alarms_free_disk_space_watermark')})",
-            means="Alarms of RabbitMQ for memory and disk. While one is raised it takes no more "
-            "messages.",
+            f"max({broker('rabbitmq_alarms_memory_used_watermark')})"
+            f" + max({broker('rabbitmq_alarms_free_disk_space_watermark')})",
+            means="Kinds of alarms that RabbitMQ has raised: memory, disk. While there is one, it "
+            "takes no more messages.",
             do="Runbook *broker*: make room; workers go on and empty the queues.",
             lights=above(None, 1),
             decimals=0,
@@ -125,7 +125,6 @@ def _numbers() -> list[Panel]:
             do="Growing: no relay runs, or it cannot publish. Runbook *ledger*.",
             unit=SECONDS,
             lights=above(10, 60),
-            decimals=1,
         ),
         number(
             8,
@@ -135,7 +134,6 @@ def _numbers() -> list[Panel]:
             do="Jobs are not held up by it; what the API and the pages show is as old as this.",
             unit=SECONDS,
             lights=above(10, 60),
-            decimals=1,
         ),
     ]
 

@@ -341,7 +341,7 @@ def _stat(
         axes.fill_between(series.times, values, low, color=color, alpha=0.18, linewidth=0)
         axes.plot(series.times, values, color=color, linewidth=1)
     number, _, unit = text.partition(" ")
-    size = min(25, box.w / max(len(number) + 0.62 * len(unit) + 0.8, 3) * 1.12)
+    size = min(25, (box.w - 22) / (0.72 * len(number) + 0.4 * len(unit)) * 72 / _DPI)
     y = box.y + box.h * 0.46
     if not unit:
         page.text(box.x + box.w / 2, y, number, size=size, bold=True, color=color, align="center")
@@ -467,7 +467,8 @@ def _stack(axes: Axes, series: Sequence[_Series], styles: Sequence[_Style]) -> N
     base = np.zeros(len(moments))
     for one, style in zip(series, styles, strict=True):
         known = dict(zip(one.times, one.values, strict=True))
-        values = np.nan_to_num(np.array([known.get(time, 0.0) for time in moments]))
+        values = np.array([known.get(time, 0.0) for time in moments])
+        values = np.where(np.isfinite(values), values, 0.0)
         axes.fill_between(
             np.array(moments), base, base + values, color=style.color, alpha=0.55, lw=0
         )
@@ -493,7 +494,8 @@ def _grid(axes: Axes, unit: str, *, logarithmic: bool) -> None:
     axes.grid(visible=True, color=_LINE, linewidth=0.7)
     axes.tick_params(colors=_DIM, labelsize=7.5, length=0, pad=5, which="both")
     start, end = axes.get_xlim()
-    every = next((size for size in _TICKS if (end - start) / size <= 7), _TICKS[-1])
+    room = axes.get_window_extent().width / 62
+    every = next((size for size in _TICKS if (end - start) / size <= room), _TICKS[-1])
     axes.set_xticks(np.arange(math.ceil(start / every) * every, end, every))
     axes.xaxis.set_major_formatter(
         lambda time, _position: datetime.fromtimestamp(time, UTC).strftime("%H:%M")
@@ -551,14 +553,15 @@ def _bars(
 ) -> None:
     del window
     defaults = _defaults(panel)
-    series = sorted(answer.series, key=lambda one: -one.last)
+    series = sorted(answer.series, key=lambda one: one.last, reverse=True)
     if not series:
         page.text(box.x + box.w / 2, box.y + box.h / 2, "No data", color=_DIM, align="center")
         return
     area = box.inside(12, 34, 12, 10)
     axes = page.axes(area, bare=True)
     least = defaults.get("min", 0)
-    most = defaults.get("max") or max(*(one.last for one in series), 1e-9)
+    finite = [one.last for one in series if math.isfinite(one.last)]
+    most = defaults.get("max") or max(*finite, 1e-9, 1e-9)
     name_wide = min(area.w * 0.42, max(len(one.name) for one in series) * 6.4 + 14)
     value_wide = 62
     each = min(area.h / len(series), 34)
@@ -566,7 +569,8 @@ def _bars(
     for position, one in enumerate(series):
         y, tall = position * each + 2, each - 5
         color = _lit(_steps(defaults), one.last)
-        share = min(max((one.last - least) / (most - least or 1), 0), 1)
+        share = (one.last - least) / (most - least or 1)
+        share = 0.0 if math.isnan(share) else min(max(share, 0.0), 1.0)
         axes.add_patch(Rectangle((name_wide, y), full, tall, facecolor="#22252b", linewidth=0))
         axes.imshow(
             np.linspace(0.35, 1, 64)[None, :],
@@ -682,13 +686,14 @@ def _heat(
     upto = np.array(
         [
             np.nan_to_num(
-                [dict(zip(one.times, one.values, strict=True)).get(t, 0.0) for t in moments]
+                [dict(zip(one.times, one.values, strict=True)).get(t, 0.0) for t in moments],
+                posinf=0.0,
             )
             for one in bounds
         ]
     )
     each = np.diff(upto, axis=0, prepend=0)
-    each = np.where(each > 1e-9, each, np.nan)
+    each = np.where((each > 1e-9) & np.isfinite(each), each, np.nan)
     used = np.flatnonzero(~np.all(np.isnan(each), axis=1))
     first, last = (used[0], used[-1]) if len(used) else (0, len(bounds) - 1)
     each, names = each[first : last + 1], [one.labels["le"] for one in bounds[first : last + 1]]

@@ -45,13 +45,13 @@ def tell(scene: Scene, minutes: float) -> None:
     scene.put("image.resize", 250, seconds=0.5)
     scene.put("report.build", 20, seconds=2.0)
     until(0.3)
-    scene.put("order.charge", 30, seconds=0.4)
+    scene.put("order.charge", 16, seconds=0.4)
     until(0.4)
     # What webhooks call is away: most attempts fail, and some jobs run out of them.
-    for share in range(8):
-        until(0.4 + share * 0.02)
-        scene.put("webhook.deliver", 60, fate="flaky")
-        scene.put("webhook.deliver", 12, fate="hopeless")
+    for step in range(30):
+        until(0.4 + step * 0.16 / 30)
+        scene.put("webhook.deliver", 16, fate="flaky")
+        scene.put("webhook.deliver", 3, fate="hopeless")
     scene.put("image.resize", fate="kill")
     scene.misaddress()
     until(0.62)
@@ -81,7 +81,9 @@ def main() -> int:
     print(f"a stack works for {minutes:g} minutes, then the dashboards are drawn", flush=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Scene(Checkout.here(), Path(folder), pools=POOLS, schedulers=2, hurried=False) as scene,
+        Scene(
+            Checkout.here(), Path(folder), pools=POOLS, schedulers=2, hurried=False, interval=2
+        ) as scene,
     ):
         print(f"Prometheus: {scene.prometheus.url}", flush=True)
         start = time.time()

@@ -65,7 +65,7 @@ LOAD: Sequence[tuple[float, str, Mapping[str, float], tuple[float, float]]] = (
 
 
 class Scene:
-    """All of Leveret's processes on a broker and a database of their own, scraped each second.
+    """All of Leveret's processes on a broker and a database of their own, and what scrapes them.
 
     ``pools`` names each worker pool with its queues and threads. The rules' windows of hours and
     days are cut to minutes when ``hurried``, so that they have a value at once.
@@ -79,6 +79,7 @@ class Scene:
         pools: Mapping[str, tuple[str, int]],
         schedulers: int = 1,
         hurried: bool = True,
+        interval: float = 1.0,
     ) -> None:
         self._ending = ExitStack()
         self._folder = folder
@@ -87,7 +88,7 @@ class Scene:
         self._chance = random.Random(5)
         try:
             self._start(checkout, pools, schedulers)
-            self.prometheus = self._watch(hurried=hurried)
+            self.prometheus = self._watch(hurried=hurried, interval=interval)
         except BaseException:
             self.close()
             raise
@@ -184,7 +185,7 @@ class Scene:
                 )
             )
 
-    def _watch(self, *, hurried: bool) -> Prometheus:
+    def _watch(self, *, hurried: bool, interval: float) -> Prometheus:
         node = int(re.findall(r":(\d+)/", self.broker.node.prometheus_url)[0])
         targets = [Target.broker(node), Target(node, job="rabbitmq-alarms")]
         for name, process in self.processes.items():
@@ -194,7 +195,7 @@ class Scene:
         rules = sorted(RULES.glob("*.yaml"))
         if hurried:
             rules = [self._hurry(path) for path in rules]
-        prometheus = Prometheus(self._folder, targets, rules=rules)
+        prometheus = Prometheus(self._folder, targets, rules=rules, interval=interval)
         self._ending.callback(prometheus.close)
         prometheus.wait_scraped(len(targets))
         return prometheus
