@@ -93,6 +93,14 @@ def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_not(path):
         ), f"{rule['alert']} {rule['labels']} never fires"
 
 
+def test_a_fresh_installation_is_asked_for_every_alert():
+    """Nothing of what was never used may be taken for something that is missing."""
+    [case] = yaml.safe_load((CASES / "fresh.yaml").read_text())["tests"]
+    asked = {one["alertname"] for one in case["alert_rule_test"]}
+    assert asked == {rule["alert"] for path in RULES for rule in _alerts(path)}
+    assert not any(one["exp_alerts"] for one in case["alert_rule_test"])
+
+
 @pytest.mark.parametrize("rule", RULED)
 def test_rules_name_metrics_that_there_are(rule):
     """A metric that is renamed would silence its alert."""
