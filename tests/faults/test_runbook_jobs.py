@@ -75,7 +75,8 @@ def test_a_pool_that_is_gone_is_found_and_started(shop):
         PAGE.section("LeveretBacklogNotDraining", console) as section,
         PAGE.section("Walk-through: a backlog", console) as story,
     ):
-        queues, workers = section.run()
+        queues, workers, running = section.run(QUEUE="bulk")
+        assert running.table() == []
         bulk = queues.row("leveret.bulk")
         assert (bulk["ready"], bulk["consumers"]) == (str(BACKLOG), "0")
         assert bulk["empty in"] == "never"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: A folder for each pool.
 POOLS = ROOT / "k8s" / "base" / "pools"
+#: The release of the shop in which everything works.
+GOOD = "7.1"
 
 
 class MailServer:
@@ -83,6 +85,7 @@ class Shop:
         self.commands = Commands()
         self.publisher = Publisher(vhost.url("publisher"), timeout=60, app_id="shop")
         self.pools: list[WorkerPool] = []
+        self._releases: dict[WorkerPool, str] = {}
         self.relay = RelayProcess(vhost, folder=folder, LEVERET_DATABASE_URL=database)
         self.recorder: RecorderProcess | None = None
         self.start_recorder()
@@ -101,22 +104,34 @@ class Shop:
             self.recorder.kill()
             self.recorder = None
 
-    def pool(self, queues: str = "default", *, release: str = "7.1", **options: Any) -> WorkerPool:
+    def pool(self, queues: str = "default", *, release: str = GOOD, **options: Any) -> WorkerPool:
         """Start a pool of a release of the shop, and return when it is ready."""
-        pool = WorkerPool(
-            {**self.vhost.environment("worker"), "LEVERET_DATABASE_URL": self.database},
-            self.folder,
-            queues=queues,
-            actors=("tests.support.shopjobs",),
-            variables={
-                shopjobs.MAIL_URL: self.mail.url,
-                shopjobs.RELEASE: release,
-                shopjobs.GATE: str(self.gate),
-            },
-            **options,
-        )
-        self.pools.append(pool)
-        return pool.wait_ready()
+        return self.start_pools(1, queues, release=release, **options)[0]
+
+    def start_pools(
+        self, count: int, queues: str, *, release: str, **options: Any
+    ) -> list[WorkerPool]:
+        """Start so many pools, and return when all are ready."""
+        made = [
+            WorkerPool(
+                {**self.vhost.environment("worker"), "LEVERET_DATABASE_URL": self.database},
+                self.folder,
+                queues=queues,
+                actors=("tests.support.shopjobs",),
+                variables={
+                    shopjobs.MAIL_URL: self.mail.url,
+                    shopjobs.RELEASE: release,
+                    shopjobs.GATE: str(self.gate),
+                },
+                **options,
+            )
+            for _ in range(count)
+        ]
+        self.pools += made
+        self._releases |= dict.fromkeys(made, release)
+        for pool in made:
+            pool.wait_ready()
+        return made
 
     def stop_pools(self, which: Sequence[WorkerPool] | None = None) -> None:
         """Drain these pools, or all, and return when they are gone."""
@@ -230,13 +245,14 @@ class Shop:
                     replicas = int(count.removeprefix("--replicas="))
                     if not replicas:
                         self.stop_pools()
-                    for _ in range(replicas - len(self.pools)):
-                        self.pool(queue, threads=threads)
+                    more = max(0, replicas - len(self.pools))
+                    self.start_pools(more, queue, release=GOOD, threads=threads)
                     return f"deployment.apps/{name} scaled\n"
                 case ["-n", "leveret", "rollout", "undo", "deployment", name]:
                     assert name in deployments(), f"there is no Deployment {name}"
-                    before = list(self.pools)
-                    self.pool(name.removeprefix("leveret-worker-"), threads=threads)
+                    before = [pool for pool in self.pools if self._releases[pool] != GOOD]
+                    if before:
+                        self.pool(name.removeprefix("leveret-worker-"), threads=threads)
                     self.stop_pools(before)
                     return f"deployment.apps/{name} rolled back\n"
                 case ["-n", "leveret", "rollout", "restart", "deployment", "leveret-recorder"]:

@@ -172,7 +172,7 @@ class Console:
     #: Seconds that a command may take.
     timeout: float = 100.0
 
-    def run(self, block: Block, command: str) -> Said | list[Any]:
+    def run(self, block: Block, command: str) -> Any:
         """Run a command; SQL returns its rows, PromQL its result, anything else what it says."""
         match block.language:
             case "sql":
