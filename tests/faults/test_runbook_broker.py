@@ -34,7 +34,7 @@ def test_a_queue_that_nobody_consumes_is_seen_and_served(site):
         assert "leveret-worker-bulk" not in pods
         section.run(QUEUE="bulk")
         site.wait_ready("worker-bulk")
-        site.counted(queue, 0)
+        site.counted(queue, 0, consumers=1)
         queues, workers = section.run()
         assert queues.row(queue)["consumers"] == "1"
         assert queues.row(queue)["ready"] == "0"

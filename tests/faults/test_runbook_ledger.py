@@ -100,7 +100,7 @@ def test_a_ledger_that_is_behind_is_seen_and_caught_up(site):
     site.start("recorder").wait_ready()
     site.crash("recorder")
     jobs = site.publish(queue="bulk", count=3)
-    site.counted(names.LEDGER, 3)
+    site.counted(names.LEDGER, 3, consumers=0)
     with ExitStack() as stack:
         pid = holding(stack, site.database, "LOCK TABLE jobs IN EXCLUSIVE MODE")
         with PAGE.section("LeveretLedgerLagging", site.console()) as section:
@@ -116,7 +116,7 @@ def test_a_ledger_that_is_behind_is_seen_and_caught_up(site):
             site.process("recorder").wait_ready("/livez")
             assert section.run(PID=pid) == [[(True,)]]
             site.wait_ready("recorder")
-            site.counted(names.LEDGER, 0)
+            site.counted(names.LEDGER, 0, consumers=1)
             queues, listed = section.run()
             assert queues.row(names.LEDGER)["consumers"] == "1"
             assert {row["id"] for row in listed.table()} == set(jobs)
@@ -130,7 +130,7 @@ def test_a_ledger_that_fills_up_is_given_room_and_read(site, tmp_path):
     policy = {"pattern": r"^leveret\.ledger$", "definition": {"max-length-bytes": BOUND}}
     vhost.management.put_policy(vhost.name, "leveret-ledger", **policy)
     jobs = site.publish(queue="bulk", count=30)
-    site.counted(names.LEDGER, 30)
+    site.counted(names.LEDGER, 30, consumers=0)
     site.counted(names.work_queue("bulk"), 30)
     with (
         Prometheus(tmp_path, [Target.broker(port)], rules=()) as seen,
@@ -146,7 +146,7 @@ def test_a_ledger_that_fills_up_is_given_room_and_read(site, tmp_path):
         site.publish(queue="bulk", count=30)
         section.run()
         site.wait_ready("recorder")
-        site.counted(names.LEDGER, 0)
+        site.counted(names.LEDGER, 0, consumers=1)
         site.counted(names.work_queue("bulk"), 60)
         queues, audit = section.run()
         assert queues.row(names.LEDGER)["consumers"] == "1"
@@ -182,7 +182,7 @@ def test_a_database_that_is_gone_is_seen_and_found_again(site_on, server):
         assert "ledger.database_away" in log
         server.start()
         recorder.wait_ready()
-        site.counted(names.LEDGER, 0)
+        site.counted(names.LEDGER, 0, consumers=1)
         listed, waits, ready = section.run(HOST=site.address("recorder"))
         assert listed.table()[0]["id"] in jobs
         assert "the outbox is empty" in waits

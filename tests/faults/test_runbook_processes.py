@@ -54,6 +54,7 @@ def test_a_first_look_tells_of_a_site_that_is_well(site):
         timeout=60,
         what="the canary is back",
     )
+    site.counted("leveret.scheduled", consumers=1)
     with INDEX.section("When nothing is known", console) as section:
         canary, queues, workers, waits, groups, check, alarms = section.run()
         assert "leveret.beat" in canary

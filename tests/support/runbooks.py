@@ -53,7 +53,7 @@ F = TypeVar("F", bound=Callable[..., object])
 PLACEHOLDERS = frozenset(
     {
         *("ACTOR", "GROUP", "HOST", "JOB", "LETTER", "NAME", "PID", "QUEUE", "REPLAY", "TABLE"),
-        *("WORKER",),
+        *("TIME", "WORKER"),
     }
 )
 #: Languages of blocks that are run.

@@ -24,6 +24,7 @@ from leveret.publisher import Publisher
 from leveret.topology import build
 from tests.support import faultjobs, oncejobs
 from tests.support.processes import OurProcess
+from tests.support.prometheus import Target
 from tests.support.runbooks import Console
 from tests.support.waiting import wait_until
 
@@ -82,7 +83,7 @@ class Site:
         self.restarts: dict[str, Callable[[], object]] = {}
         broker.write_tools(self._tools)
         self._declare()
-        self._forget()
+        empty(database)
 
     def _declare(self) -> None:
         """Bring the broker to the table, policies included, unless it is there."""
@@ -101,16 +102,6 @@ class Site:
                 apply_to=policy.apply_to,
             )
 
-    def _forget(self) -> None:
-        """Empty all tables."""
-        with psycopg.connect(self.database) as connection:
-            found = connection.execute(
-                "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
-                " AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'"
-            ).fetchall()
-            tables = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found)
-            connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(tables))
-
     # -------------------------------------------------------------------------------- processes
 
     def environment(self, role: str) -> dict[str, str]:
@@ -124,10 +115,9 @@ class Site:
         }
 
     def start(self, name: str, **variables: str) -> OurProcess:
-        """Start one more process of a name; returns at once."""
-        self._variables.setdefault(name, {}).update(variables)
+        """Start one more process of a name, this one with these settings; returns at once."""
         role = name.partition("-")[0].replace("scheduler", "monitor")
-        settings = {**self.environment(role), **self._variables[name]}
+        settings = {**self.environment(role), **self._variables.get(name, {}), **variables}
         words = ("-m", *_MODULES[name])
         made = OurProcess(name, words, settings, folder=self._folder, group=True)
         self._processes.setdefault(name, []).append(made)
@@ -161,6 +151,10 @@ class Site:
         """Return host and port of a process."""
         return self.process(name).url.partition("//")[2]
 
+    def targets(self, name: str) -> list[Target]:
+        """Return what Prometheus scrapes of all processes of a name."""
+        return [Target(process.port) for process in self._processes.get(name, ())]
+
     def wait_ready(self, *process_names: str) -> None:
         """Return when these do their work."""
         for name in process_names:
@@ -168,10 +162,18 @@ class Site:
 
     # ----------------------------------------------------------------------------------- its jobs
 
-    def publish(self, actor: str = "probe.run", count: int = 1, **options: Any) -> list[str]:
+    def publish(
+        self,
+        actor: str = "probe.run",
+        count: int = 1,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> list[str]:
         """Publish jobs as a service does; return their ids when the broker has them."""
         with Publisher(self.broker.vhost.url("publisher"), timeout=60) as publisher:
-            sent = [publisher.publish(actor, {"n": n}, **options) for n in range(count)]
+            given = [{"n": n} if arguments is None else arguments for n in range(count)]
+            sent = [publisher.publish(actor, each, **options) for each in given]
             return [receipt.wait() for receipt in sent]
 
     def waiting(self, queue: str) -> int:
@@ -184,15 +186,23 @@ class Site:
         finally:
             connection.close()
 
-    def counted(self, queue: str, messages: int) -> None:
-        """Return when the broker's own counts, which are behind, have so many messages there."""
+    def messages(self, queue: str) -> int:
+        """Return how many messages of a queue the broker has counted."""
+        vhost = self.broker.vhost
+        return int((vhost.management.queue(vhost.name, queue) or {}).get("messages") or 0)
+
+    def counted(
+        self, queue: str, messages: int | None = None, *, consumers: int | None = None
+    ) -> None:
+        """Return when the broker's own counts of a queue, which are behind, say so."""
         management, vhost = self.broker.vhost.management, self.broker.vhost.name
-        wait_until(
-            lambda: (management.queue(vhost, queue) or {}).get("messages") == messages,
-            timeout=40,
-            every=0.1,
-            what=f"{messages} messages in {queue} are counted",
-        )
+        wanted = {"messages": messages, "consumers": consumers}
+
+        def as_wanted() -> bool:
+            found = management.queue(vhost, queue) or {}
+            return all(found.get(k) == v for k, v in wanted.items() if v is not None)
+
+        wait_until(as_wanted, timeout=60, every=0.1, what=f"{wanted} of {queue} are counted")
 
     # --------------------------------------------------------------------------- who is on call
 
@@ -255,6 +265,17 @@ class Site:
                 status = "Running" if ended is None else "CrashLoopBackOff"
                 rows.append(f"leveret-{name:<18}{int(ready)}/1    {status}")
         return "\n".join(rows)
+
+
+def empty(database: str) -> None:
+    """Empty all tables of a database."""
+    with psycopg.connect(database) as connection:
+        found = connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
+            " AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'"
+        ).fetchall()
+        tables = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found)
+        connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(tables))
 
 
 def _named(what: str) -> str:

@@ -141,7 +141,7 @@ def test_the_index_of_runbooks_leads_to_the_section_of_every_alert():
     assert all(anchor == name.lower() for name, _, anchor in listed)
 
 
-@pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*RUNBOOKS, INDEX], ids=lambda page: page.stem)
 def test_runbooks_give_commands_that_there_are(page):
     """At night nobody wants to find out that a command has another name by now."""
     lines = list(_lines(page, "bash", "sh"))
@@ -153,7 +153,7 @@ def test_runbooks_give_commands_that_there_are(page):
             _CHECKS[program](words)
 
 
-@pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*RUNBOOKS, INDEX], ids=lambda page: page.stem)
 def test_runbooks_name_services_of_the_compose_file(page):
     """Also where a command stands in a sentence."""
     services = yaml.safe_load((ROOT / "compose" / "compose.yaml").read_text())["services"]
