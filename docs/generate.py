@@ -369,10 +369,14 @@ def topology(wanted: Topology) -> str:
             _code(role.configure),
             _code(role.write),
             _code(role.read),
-            "<br>".join(f"`{exchange}`: `{keys}`" for exchange, keys in role.topics.items()),
             ", ".join(role.tags),
         )
         for role in ROLES.values()
+    ]
+    keys = [
+        (_code(role.user), _code(exchange), _code(pattern))
+        for role in ROLES.values()
+        for exchange, pattern in role.topics.items()
     ]
     policies = [
         (
@@ -406,9 +410,10 @@ def topology(wanted: Topology) -> str:
         + table(("policy", "pattern", "definition"), policies)
         + "\nA policy is made when it is missing, and never changed: its values are the "
         "operators'.\n\n## Users\n\nEach kind of process has a RabbitMQ user of its own. "
-        "Permissions are regular expressions over names;\nwhere a topic permission is given, the "
-        "user may publish to that exchange with these routing keys only.\n\n"
-        + table(("user", "configure", "write", "read", "routing keys", "tags"), roles)
+        "Permissions are regular expressions over names.\n\n"
+        + table(("user", "configure", "write", "read", "tags"), roles)
+        + "\nTo these exchanges a user may publish with these routing keys only:\n\n"
+        + table(("user", "exchange", "routing keys"), keys)
     )
 
 

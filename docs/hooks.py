@@ -32,6 +32,8 @@ _LOG = logging.getLogger("mkdocs.hooks.leveret")
 _LINK = re.compile(r"^## (?P<group>.+)$|\[[^\]]+\]\((?P<page>[\w./-]+\.md)\)", re.MULTILINE)
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+) (?P<name>[^\s={]+)$", re.MULTILINE)
 _OUTSIDE = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<path>(?:\.\./)+[\w./-]+)\)")
+_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+_CODE = re.compile(r"`[^`]*`")
 _PICTURE = re.compile(r"^!\[(?P<about>[^\]]*)\]\((?P<path>[\w./-]+\.svg)\)$", re.MULTILINE)
 #: Addresses that the theme could load from, for features that are not used here.
 _FOREIGN = re.compile(r"https://(?:unpkg\.com|api\.github\.com)/[^\"'`]*")
@@ -74,15 +76,27 @@ def on_config(config: MkDocsConfig) -> None:
     config.nav = nav
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Give code blocks their names as titles, put pictures into the page, link to the site only."""
-    del config
-    folder = posixpath.dirname(page.file.src_uri)
+def plain(markdown: str) -> str:
+    """Write what forges and the site's Markdown read differently as the site reads it.
+
+    A code block's name becomes its title, when it is a file's; the others are for tests. In a
+    table, a bar within code is escaped for forges, and must not be here.
+    """
 
     def titled(found: re.Match[str]) -> str:
-        name = found["name"] if "." in found["name"] else ""  # others are names for tests
-        title = f' title="{name}"' if name else ""
+        title = f' title="{found["name"]}"' if "." in found["name"] else ""
         return f"{found['indent']}```{found['language']}{title}"
+
+    def unescaped(found: re.Match[str]) -> str:
+        return _CODE.sub(lambda code: code[0].replace("\\|", "|"), found[0])
+
+    return _ROW.sub(unescaped, _FENCE.sub(titled, markdown))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put pictures into the page, and take away links that lead out of the site."""
+    del config
+    folder = posixpath.dirname(page.file.src_uri)
 
     def drawn(found: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(folder, found["path"]))
@@ -96,7 +110,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path = posixpath.normpath(posixpath.join(folder, found["path"]))
         return f"{found['text']} (`{path[3:]}`)" if path.startswith("../") else found[0]
 
-    return _PICTURE.sub(drawn, _OUTSIDE.sub(inside, _FENCE.sub(titled, markdown)))
+    return _PICTURE.sub(drawn, _OUTSIDE.sub(inside, plain(markdown)))
 
 
 def on_post_build(config: MkDocsConfig) -> None:

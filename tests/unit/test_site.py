@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -101,16 +102,19 @@ def test_the_index_of_a_section_lists_all_of_its_pages(section):
 
 
 def structure(html: str) -> list[str]:
-    """Return what a page is made of, in order."""
-    return [tag for tag, _ in Elements(html).found if tag in _STRUCTURE]
+    """Return what a page is made of, in order, and its words of code."""
+    text = re.sub(r"<pre.*?</pre>", "", html, flags=re.DOTALL)
+    code = re.findall(r"<code>(.*?)</code>", text, re.DOTALL)
+    words = [" ".join(unescape(part).split()) for part in code]
+    return [tag for tag, _ in Elements(html).found if tag in _STRUCTURE] + words
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_reads_the_same_on_a_forge(page):
     """CommonMark with tables makes of a page what the site makes of it: lists, blocks, tables."""
     text = re.sub(r"<!--.*?-->", "", (hooks.DOCS / page).read_text(), flags=re.DOTALL)
-    plain = re.sub(r"^( *```\w+) \S+$", r"\1", text, flags=re.MULTILINE)
-    there = MarkdownIt("commonmark").enable("table").render(plain)
-    here = markdown.markdown(plain, extensions=["tables", "pymdownx.superfences", "attr_list"])
+    there = MarkdownIt("commonmark").enable("table").render(text)
+    extensions = ["tables", "pymdownx.superfences", "attr_list"]
+    here = markdown.markdown(hooks.plain(text), extensions=extensions)
     here = re.sub(r'<table class="highlighttable">.*?</table>', "", here, flags=re.DOTALL)
     assert structure(here) == structure(there)
