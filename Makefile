@@ -95,7 +95,7 @@ k8s: $(DEV) ## Write anew what k8s/ has from elsewhere: users, alert rules, dash
 	@$(BIN)/python -m k8s.generate
 
 .PHONY: freeze
-freeze: $(DEV) up ## Write anew in tests/releases what this version is to those who will run it
+freeze: $(DEV) docs up ## Write anew in tests/releases what this version is to those who will run it
 	@$(BIN)/python -m tests.releases freeze
 
 .PHONY: wheel

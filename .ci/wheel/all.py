@@ -13,8 +13,11 @@ from pathlib import Path
 
 import leveret
 
+#: Used where opentelemetry-instrumentation-httpx is, which no extra brings.
+OPTIONAL = {"leveret.tracing.http"}
+
 for found in pkgutil.walk_packages(leveret.__path__, "leveret."):
-    if ".migrations" not in found.name and not found.name.endswith("__main__"):
+    if not found.name.endswith("__main__") and found.name not in OPTIONAL:
         import_module(found.name)
 
 Path("acme_jobs.py").write_text('''\

@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 
 import leveret
-from leveret import outbox
+from leveret import outbox, tracing
 from leveret.message import decode, encode, encode_arguments
 
 (wanted,) = sys.argv[1:]
@@ -21,6 +21,9 @@ job = leveret.Job(actor="email.send", arguments={"to": "ada@example.com"}, id="1
 exchange, key, properties = encode(job, timestamp=1.0)
 assert (exchange, key) == ("leveret.jobs", "any.email.send")
 assert decode(properties, key, encode_arguments(job.arguments)) == job
+
+assert tracing.current() == {}
+assert tracing.trace_id(f"00-{'ab' * 16}-{'cd' * 8}-01") == "ab" * 16
 
 publisher = leveret.Publisher("amqp://nobody:nothing@127.0.0.1:1/none", timeout=0.1)
 try:

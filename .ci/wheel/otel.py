@@ -1,15 +1,18 @@
-"""The API, the SDK and the exporter of OpenTelemetry, with ``leveret[otel]``."""
+"""A trace that a publisher's job would carry on, with ``leveret[otel]``."""
 
 # ruff: noqa: S101 - a program that fails is what is wanted
 
 from __future__ import annotations
 
-import importlib
-
+from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 
-with TracerProvider().get_tracer("leveret").start_as_current_span("publish") as span:
-    assert span.get_span_context().is_valid
+from leveret import tracing
+
+trace.set_tracer_provider(TracerProvider())
+with trace.get_tracer("shop").start_as_current_span("order") as span:
+    wanted = f"{span.get_span_context().trace_id:032x}"
+    assert tracing.trace_id() == wanted
+    assert wanted in tracing.current()["traceparent"]
 OTLPSpanExporter(endpoint="http://127.0.0.1:1").shutdown()
-importlib.import_module("leveret")
