@@ -314,6 +314,46 @@ def test_what_is_counted_in_a_fork_of_a_process_counts_once(pool):
     assert len(list(Path(pool.folder).iterdir())) == 2
 
 
+_FORKS = """
+import os, signal, threading
+from leveret import metrics
+counter = metrics.JOBS.labels("a.b", "default", "succeeded")
+stop = threading.Event()
+def count():
+    while not stop.is_set():
+        counter.inc()
+threads = [threading.Thread(target=count) for _ in range(3)]
+for thread in threads:
+    thread.start()
+stuck = 0
+for _ in range(60):
+    if not (pid := os.fork()):
+        signal.alarm(20)
+        counter.inc()
+        os._exit(0)
+    stuck += os.waitpid(pid, 0)[1] != 0
+    if stuck:
+        break
+stop.set()
+for thread in threads:
+    thread.join()
+print(stuck)
+"""
+
+
+def test_a_process_may_fork_while_its_threads_count(pool):
+    """Without care, the child waits for ever for a lock that a thread of the parent held."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKS],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": pool.folder},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert done.stdout.strip() == "0"
+
+
 def test_exemplars_of_processes_are_joined_to_the_sums(pool):
     """The latest of each bucket and counter, in OpenMetrics alone."""
     child = Child(pool, "1")
