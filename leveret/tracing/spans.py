@@ -213,17 +213,22 @@ class Sending:
         self.context = tracer.headers(span)
 
     @unless_broken(lambda: None)
-    def addressed(self, post: Post, actor: str | None) -> None:
+    def addressed(self, post: Post, actor: str) -> None:
         """Say which message it is, and in the message when it was sent."""
-        span, properties = self._span, post.properties
-        if not span.is_recording():
-            return
-        properties.headers = {**(properties.headers or {}), SENT_AT: write_sent_at(time.time())}
-        span.update_name(f"send {post.exchange}")
-        span.set_attributes(
-            self._tracer.described(post.routing_key, post.exchange, properties, post.body)
-        )
-        if actor:
+        if self._span.is_recording():
+            sent_at = write_sent_at(time.time())
+            post.properties.headers = {**(post.properties.headers or {}), SENT_AT: sent_at}
+            self.tell(post, actor)
+
+    @unless_broken(lambda: None)
+    def tell(self, post: Post, actor: str) -> None:
+        """Say which message it is."""
+        span = self._span
+        if span.is_recording():
+            span.update_name(f"send {post.exchange}")
+            span.set_attributes(
+                self._tracer.described(post.routing_key, post.exchange, post.properties, post.body)
+            )
             span.set_attribute("leveret.actor", actor)
 
     def end(self, error: BaseException | None = None) -> None:

@@ -23,7 +23,7 @@ from leveret.message import (
     new_id,
     now_plus,
 )
-from leveret.message.trace import AFTER, SENT_AT
+from leveret.message.trace import AFTER, SENT_AT, TRACE_HEADERS
 from leveret.outcome import Dead, Expired, Quarantine, Retry, Returned, Snooze
 from leveret.worker.delivery import KILLS_HEADER, Delivery
 from leveret.worker.failure import describe
@@ -72,11 +72,13 @@ def delayed(delivery: Delivery, outcome: Retry | Snooze) -> tuple[str, str, pika
         headers[f"{PREFIX}attempt"] = attempt
         units = wheel.units_of(delay)
     key = f"{wheel.digits_of(units)}.{_way_back(delivery)}"
-    return names.RETRY, key, _copy(delivery, headers | _trace(delivery), without=_OUTDATED)
+    return names.RETRY, key, _after_run(delivery, headers)
 
 
-def _trace(delivery: Delivery) -> dict[str, str]:
-    return {} if delivery.spans is None else delivery.spans.copied()
+def _after_run(delivery: Delivery, headers: dict[str, Any]) -> pika.BasicProperties:
+    """Copy what a run led to: what it says of its trace is new, or left out."""
+    trace = {} if delivery.spans is None else delivery.spans.copied()
+    return _copy(delivery, headers | trace, without=TRACE_HEADERS if trace else _OUTDATED)
 
 
 def _way_back(delivery: Delivery) -> str:
@@ -120,8 +122,7 @@ def dead_letter(
         # As it is, it would stop the next reader, too.
         raw = delivery.properties.raw[:_MAX_RAW_HEADER]
         headers[f"{PREFIX}unreadable-header"] = base64.b64encode(raw).decode()
-    headers |= _trace(delivery)
-    return names.DEAD, delivery.session.queue, _copy(delivery, headers, without=_OUTDATED)
+    return names.DEAD, delivery.session.queue, _after_run(delivery, headers)
 
 
 def _utf8(text: str) -> str:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from leveret.tracing.spans import Tracer
     from leveret.worker.delivery import Delivery
 
-__all__ = ["Attempt", "begin"]
+__all__ = ["Attempt", "begin", "unstarted"]
 
 _MAX_STACK = 8_000
 #: How much later a job can have been published than its id, or AMQP's timestamp, says.
@@ -68,6 +68,15 @@ _LONGEST_WAIT = 400 * 86_400.0
 def begin(tracer: Tracer, delivery: Delivery, now: float) -> Attempt | None:
     """Begin an attempt, and end what came before it: the waits."""
     return Attempt(tracer, delivery, now)
+
+
+def unstarted(tracer: Tracer, delivery: Delivery, outcome: Outcome) -> None:
+    """Tell of a job that was settled without a run: it was cancelled, or had killed its worker."""
+    attempt = begin(tracer, delivery, time.time())
+    if attempt is not None:
+        if delivery.job is not None:
+            attempt.adopt(delivery.job)
+        attempt.ended(outcome)
 
 
 class Attempt:
@@ -182,14 +191,14 @@ class Attempt:
         self._sent_at = now
 
     @unless_broken(lambda: None)
-    def settled(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Say that what follows from the run is safe, and acked."""
+    def settled(self, delivery: Delivery, outcome: Outcome, *, void: str | None = None) -> None:
+        """Say that what follows from the run is safe, and acked; or why it could not be."""
         if not self.span.get_span_context().trace_flags.sampled:
             return
         tracer, now = self._tracer, time.time()
         began = now if self._sent_at is None else self._sent_at
         exchange = _copies_to(outcome)
-        if exchange is not None:
+        if exchange is not None and void is None:
             copy = tracer.send(exchange, parent=self.span, at=began)
             tracer.end(copy, at=now)
         ack = tracer.start(
@@ -204,7 +213,7 @@ class Attempt:
             parent=self.span,
             at=self._ended_at or began,
         )
-        tracer.end(ack, at=now)
+        tracer.end(ack, at=now, error=None if void is None else ("void", void))
 
 
 def _copies_to(outcome: Outcome) -> str | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 from dramatiq.middleware import Middleware
 
-from leveret import metrics
+from leveret import metrics, tracing
 from leveret.amqp import IOThread, Outbound
 from leveret.amqp.connection import thread_name
 from leveret.claims.desk import Desk
@@ -44,6 +44,7 @@ from leveret.worker.lane import LaneIntake, LaneWatch
 from leveret.worker.prefetch import PrefetchGovernor
 from leveret.worker.records import event_of, heartbeat, keep_result, progress, started
 from leveret.worker.settlement import Settler
+from leveret.worker.spans import unstarted
 from leveret.worker.timelimit import TimeLimits
 from leveret.worker.workqueue import WorkQueue
 
@@ -391,6 +392,8 @@ class Worker:
             self._unsettled[run] = (delivery, outcome)
             if len(self._unsettled) > _MAX_UNSETTLED:
                 self._unsettled.popitem(last=False)
+        if delivery.spans is not None:
+            delivery.spans.settled(delivery, outcome, void="its channel is gone")
         metrics.SETTLEMENTS_VOID.inc()
         log.warning(
             "job.void",
@@ -408,6 +411,8 @@ class Worker:
             return
         if delivery.spans is not None:
             delivery.spans.settled(delivery, outcome)
+        elif (tracer := tracing.tracer()) is not None:
+            unstarted(tracer, delivery, outcome)
         if self._ack_hooked and delivery.job is not None:
             signal = "nack" if isinstance(outcome, Dead | Expired) else "ack"
             self.broker.emit_before(signal, delivery)

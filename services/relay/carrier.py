@@ -50,6 +50,8 @@ class Parcel(Post):
         super().__init__(exchange, key, properties, body)
         #: Its spans, if it is traced.
         self.passage = passage
+        if passage is not None:
+            passage.addressed(self)
         #: The row's id.
         self.row = row
         #: Whether its job has been published, and has ended, before.

@@ -17,6 +17,7 @@ from leveret.message.trace import SENT_AT, write_sent_at
 from leveret.tracing.guard import unless_broken
 
 if TYPE_CHECKING:
+    from leveret.amqp import Post
     from leveret.errors import PublishError
     from leveret.tracing.spans import Sending, Tracer
     from services.relay.message import Row
@@ -50,7 +51,6 @@ class Passage:
         span = tracer.send(names.JOBS, parent={} if again else found, links=links)
         self._sending = tracer.sending_of(span)
         span.set_attribute("messaging.message.id", row.job_id)
-        span.set_attribute("leveret.actor", row.actor)
         span.set_attribute("leveret.replayed", again)
         carried = dict(self._sending.context)
         if carried and span.is_recording():
@@ -74,6 +74,11 @@ class Passage:
             at=begin,
         )
         tracer.end(wait, at=now)
+
+    def addressed(self, parcel: Post) -> None:
+        """Say which message it has become."""
+        if self._sending is not None:
+            self._sending.tell(parcel, self._row.actor)
 
     def end(self, error: PublishError | None) -> None:
         """End with the broker's answer."""

@@ -192,6 +192,11 @@ def test_one_trace_shows_publish_queue_two_attempts_and_the_call_of_the_second(
     for span in spans:
         assert "hunter2" not in span.raw
         assert "/there" not in span.raw
+    # What the log says of the job are the ids of the trace and of its attempts.
+    wait_until(lambda: f'"span_id":"{second.span_id}"' in pool.log, timeout=20, what="its log")
+    logged = [json.loads(line) for line in pool.log.splitlines() if job in line]
+    assert {line["trace_id"] for line in logged} == {trace_id}
+    assert {line["span_id"] for line in logged} == {first.span_id, second.span_id}
     if keep := os.environ.get("LEVERET_KEEP_TRACE"):
         Path(keep).write_text(_kept(spans))
 

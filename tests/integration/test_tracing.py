@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 
@@ -26,7 +27,7 @@ from tests.support.collectors import Collector
 from tests.support.pools import WorkerPool
 from tests.support.processes import ROOT, bare_environment
 from tests.support.waiting import wait_until
-from tests.support.workers import AT_ONCE
+from tests.support.workers import AT_ONCE, cut
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -255,6 +256,37 @@ def test_without_spans_a_job_that_a_job_publishes_belongs_to_its_trace(worker):
     worker.send("work.do", traceparent=PARENT)
     [letter] = worker.letters(queue=work_queue("bulk"))
     assert letter.headers["traceparent"] == PARENT
+
+
+def test_a_job_that_is_settled_without_a_run_is_in_its_trace(recorded, worker):
+    """It was cancelled while it waited; the one that ran loses its channel, and is told once."""
+    gate = threading.Event()
+
+    @worker.actor("work.do")
+    def do():
+        worker.notes.append(current_job().id)
+        assert gate.wait(60)
+
+    worker.start(threads=1, prefetch=2)
+    try:
+        running = worker.send("work.do")
+        worker.noted(1)
+        waiting = worker.send("work.do")
+        wait_until(lambda: len(worker.worker._work) == 1, timeout=20, what="one job waits here")
+        worker.worker._control._add({waiting: 0})
+        worker.records(waiting, "cancelled")
+        cut(worker.worker._source._link)
+        wait_until(lambda: worker.worker._orphans, timeout=20, what="its channel is gone")
+    finally:
+        gate.set()
+    worker.records(running, "succeeded")
+    worker.settled()
+    found = {
+        span.attributes["messaging.message.id"]: span.attributes["leveret.outcome"]
+        for span in recorded.wait_for("process work.do", "process work.do")
+        if span.name == "process work.do"
+    }
+    assert found == {running: "succeeded", waiting: "cancelled"}
 
 
 class Broken(SpanProcessor):
