@@ -44,8 +44,9 @@ class Pipeline:
         """
         if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             return None
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if not logging.getLogger().isEnabledFor(logging.DEBUG):
+            for name in _CHATTY:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say has the last word.
         ours = {"service.name": service, "service.instance.id": instance}
         if (number := version()) is not None:
@@ -93,7 +94,7 @@ class _Exporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch; what the collector does not take is lost."""
-        error = "it does not take them"
+        error = "it does not take spans; with LEVERET_LOG_LEVEL=debug its answers are in the log"
         try:
             result = self._exporter.export(spans)
         except Exception as failure:  # noqa: BLE001 - whatever it is, spans go on

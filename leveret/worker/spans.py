@@ -91,7 +91,8 @@ class Attempt:
         properties = delivery.properties
         headers = properties.headers or {}
         queue, source = delivery.session.queue, delivery.session.source
-        actor = properties.type if isinstance(properties.type, str) else "unknown"
+        actor = properties.type  # anybody's word, until it is found to be a name
+        known = isinstance(actor, str) and names.is_actor_name(actor)
         about = tracer.described(delivery.routing_key, source, properties, delivery.body) | {
             "leveret.queue": queue
         }
@@ -108,7 +109,7 @@ class Attempt:
             carried = carried or tracer.headers(wait)  # a job without a trace begins one here
         after = read_traceparent(headers.get(AFTER))
         self.span = tracer.start(
-            f"process {actor}",
+            f"process {actor}" if known else "process",
             "consumer",
             about
             | {
