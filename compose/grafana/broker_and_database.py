@@ -40,12 +40,12 @@ def dashboard() -> Dashboard:
     return board(
         "broker-and-database",
         "Broker and database",
-        "RabbitMQ and PostgreSQL, and what stands between them and jobs: publishers, outbox, "
-        "ledger.",
+        "RabbitMQ and PostgreSQL, and what stands between them and jobs: publishers, the API, "
+        "outbox, ledger.",
         [
             Row("", _numbers()),
             Row("RabbitMQ", _broker()),
-            Row("Outbox and ledger", _ways()),
+            Row("API, outbox and ledger", _ways()),
             Row("PostgreSQL", _database()),
         ],
     )
@@ -207,6 +207,36 @@ def _messages(queue: Like) -> str:
 
 def _ways() -> list[Panel]:
     return [
+        lines(
+            24,
+            "HTTP API, by status",
+            Query(rate(metrics.HTTP_REQUESTS, "status"), "{{status}}"),
+            means="Requests that the API has answered, a second, by status.",
+            do="5xx is ours: 503 says that the broker or the database is away. 429 is a client "
+            "that asks too often, 401 one with an old key.",
+            unit=RATE,
+            stacked=True,
+            colors={
+                "200": "green",
+                "202": "blue",
+                "404": "orange",
+                "500": "red",
+                "503": "dark-red",
+            },
+        ),
+        lines(
+            25,
+            "HTTP API, time of answers",
+            *(
+                Query(quantile(q, metrics.HTTP_DURATION), name)
+                for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
+            ),
+            means="Time from a request's headers to the end of its answer.",
+            do="All calls write to the database or read from it: see its panels below.",
+            unit=SECONDS,
+            colors=QUANTILES,
+            logarithmic=True,
+        ),
         lines(
             20,
             "Outbox",

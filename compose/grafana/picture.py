@@ -49,6 +49,8 @@ _PALETTE = (
 #: Pixels: of a grid's column and row, between panels, and at the top.
 _COLUMN, _ROW, _GAP, _HEAD = 60, 38, 8, 58
 _DPI = 100
+#: The square of a distance between colours that nobody sees.
+_ALIKE = 100
 #: Seconds between marks on the axis of time.
 _TICKS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
 
@@ -144,10 +146,28 @@ def draw(
         pixels = Image.fromarray(
             np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         ).convert("RGB")
-        small = pixels.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         output = io.BytesIO()
-        small.save(output, "PNG", optimize=True)
+        _small(pixels).save(output, "PNG", optimize=True)
         return output.getvalue()
+
+
+def _small(pixels: Image.Image) -> Image.Image:
+    """Return the picture in 256 colours: the most frequent that differ, so that none is lost."""
+    flat = np.asarray(pixels).reshape(-1, 3)
+    codes, where, counts = np.unique(
+        flat.astype(np.int32) @ (65536, 256, 1), return_inverse=True, return_counts=True
+    )
+    colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
+    kept = np.empty((0, 3), dtype=np.int64)
+    for color in colors[np.argsort(-counts)]:
+        if len(kept) < 256 and not (((kept - color) ** 2).sum(axis=1) < _ALIKE).any():
+            kept = np.vstack([kept, color])
+    nearest = [int(((kept - color) ** 2).sum(axis=1).argmin()) for color in colors]
+    small = Image.fromarray(
+        np.array(nearest, dtype=np.uint8)[where].reshape(pixels.height, pixels.width), "P"
+    )
+    small.putpalette(kept.astype(np.uint8).tobytes())
+    return small
 
 
 def _answers(
@@ -705,7 +725,7 @@ def _heat(
         each,
         cmap="turbo",
         norm=mpl.colors.PowerNorm(0.5, vmin=0, vmax=float(np.nanmax(each)) if len(used) else 1),
-        linewidth=0.4,
+        linewidth=0.4 if len(moments) < 60 else 0,
         edgecolor=_PANEL,
     )
     axes.set_xlim(window.start, window.end)

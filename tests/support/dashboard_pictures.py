@@ -46,6 +46,7 @@ def tell(scene: Scene, minutes: float) -> None:
     scene.put("report.build", 20, seconds=2.0)
     until(0.3)
     scene.put("order.charge", 16, seconds=0.4)
+    scene.put("email.send", 15, fate="refused")
     until(0.4)
     # What webhooks call is away: most attempts fail, and some jobs run out of them.
     for step in range(30):
@@ -59,9 +60,7 @@ def tell(scene: Scene, minutes: float) -> None:
         if scene.processes[name].metric("leveret_scheduler_is_leader") == 1:
             scene.processes[name].kill()
     until(0.75)
-    scene.replay("webhook.deliver")
-    until(0.85)
-    scene.put("email.send", 15, fate="refused")
+    scene.replay("email.send")
     until(1.0)
 
 

@@ -114,7 +114,6 @@ class Prometheus:
                     f"--storage.tsdb.path={self._folder / 'data'}",
                     f"--web.listen-address={ports.HOST}:{self.port}",
                     "--enable-feature=exemplar-storage",
-                    "--query.lookback-delta=30s",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
