@@ -192,20 +192,33 @@ def _default(value: object) -> str:
 _EXIT_STATUS = """\
 Exit status of `leveret`: 0 when all is well, 1 when the answer is no (drift was found, a job was
 refused, the broker cannot be reached), 2 when the command line or a setting is wrong.
+`leveret audit` has 3 as well: ask again.
 """
 
 
 def cli() -> str:
     """Write down the help of every command."""
+    commands = [
+        *_commands(typer.main.get_command(app), "leveret"),
+        ("python -m services.worker", _worker_help()),
+    ]
+    contents = [
+        (f"[{name}](#{_anchor(name)})", text.split("\n\n")[1].strip().replace("\n ", ""))
+        for name, text in commands
+    ]
     parts = [
         "# Commands\n\n",
         NOTE.format(source="leveret/cli and services/worker/options.py"),
         _EXIT_STATUS,
+        "\n" + table(("command", "what"), contents),
     ]
-    for name, text in _commands(typer.main.get_command(app), "leveret"):
-        parts.append(f"\n## {name}\n\n```text\n{text}\n```\n")
-    parts.append(f"\n## python -m services.worker\n\n```text\n{_worker_help()}\n```\n")
+    parts += [f"\n## {name}\n\n```text\n{text}\n```\n" for name, text in commands]
     return "".join(parts)
+
+
+def _anchor(title: str) -> str:
+    """Return the anchor of a heading, as forges make it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, str]]:
