@@ -7,6 +7,7 @@ import gzip
 import json
 import struct
 import time
+from contextlib import suppress
 
 import pika
 import pytest
@@ -161,7 +162,6 @@ REFUSED = {
         "wire": WireProperties(field("x-n", b"S", struct.pack(">I", 10**6) + b"x"))
     },
     "headers larger than a frame": {"headers": {"x-big": "h" * 140_000}},
-    "a third delivery mode": {"delivery_mode": 3},
     "somebody else's user id": {"user_id": "somebody"},
     "a carbon copy that is no list": {"headers": {"CC": "bulk.work.do"}},
     "an expiration that is no number": {"expiration": "soon"},
@@ -273,3 +273,15 @@ def test_a_hostile_publisher_makes_up_no_labels(worker):
     assert "made" not in page
     assert 'leveret_jobs_total{actor="unknown",outcome="dead",queue="default"}' in page
     assert "xxx" not in page
+
+
+def test_a_third_delivery_mode_is_refused_or_a_job_like_others(running):
+    """RabbitMQ 4.3 takes it, where earlier releases close the connection."""
+    taken = 0
+    with suppress(AMQPError):
+        running.raw(GOOD, delivery_mode=3)
+        taken = 1
+    running.raw(b'{"n": 5}')
+    assert sorted(running.noted(1 + taken)) == [1, 5][1 - taken :]
+    running.settled()
+    assert running.ready("leveret.dead.default") == 0

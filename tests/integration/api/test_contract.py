@@ -36,6 +36,11 @@ OPERATIONS = [
     for method in methods
 ]
 
+#: The API runs in this process, and its threads draw random numbers of their own meanwhile.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def schema(api, client):
