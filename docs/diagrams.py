@@ -139,7 +139,8 @@ def states() -> Drawing:
         (550, 98),
         dead.left(),
         label="no attempt left",
-        at=(500, 146),
+        at=(466, 146),
+        anchor="start",
     )
     d.arrow(queued.bottom(0.75), (262, 167), expired.left(0.75), label="too late", at=(340, 163))
     d.arrow(
@@ -342,13 +343,13 @@ def quarantine() -> Drawing:
         "A job that has killed two workers runs alone, and is dead if it kills again",
     )
     queue = d.queue(10, 40, 150, 40, "leveret.default")
-    worker = d.box(240, 35, 140, 50, "worker", "killed, twice", kind="bad")
+    worker = d.box(300, 35, 140, 50, "worker", "killed, twice", kind="bad")
     lane = d.queue(240, 135, 190, 40, "….quarantine.default")
     alone = d.box(520, 130, 130, 50, "the lane", "one job at a time")
     good = d.box(720, 90, 130, 40, "any other end")
     dead = d.box(720, 145, 130, 40, "worker-killed", kind="bad", font="m")
     d.arrow(queue.right(0.3), worker.left(0.3), label="delivery")
-    d.arrow(worker.left(0.75), queue.right(0.75), label="again: count + 1", at=(200, 88))
+    d.arrow(worker.left(0.75), queue.right(0.75), label="again: count + 1", at=(230, 92))
     d.arrow(
         queue.bottom(0.5),
         (85, 155),

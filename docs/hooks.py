@@ -59,7 +59,7 @@ def unlisted(section: str) -> list[str]:
 
 def on_config(config: MkDocsConfig) -> None:
     """Make the navigation from the index pages; what they do not list comes last."""
-    nav: list[object] = [{"Leveret": "index.md"}]
+    nav: list[object] = [{"Home": "index.md"}]
     for title, place in SECTIONS.items():
         if place.endswith(".md"):
             nav.append({title: place})

@@ -88,6 +88,7 @@ def site(fresh_vhost, tmp_path):
     return Site(fresh_vhost, tmp_path)
 
 
+@pytest.mark.timeout(300)
 def test_what_is_true_after_a_restore(site, checkout, fresh_database):
     """Nothing that the broker has is lost, and what would run again is named before it does."""
     site.url = migrated(fresh_database)

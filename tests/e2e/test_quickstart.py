@@ -65,6 +65,7 @@ def states(said):
     return re.findall(r"\b(scheduled|queued|running|retrying|succeeded|dead)\b", said)
 
 
+@pytest.mark.timeout(300)
 def test_the_quickstart_does_what_it_shows(shell, tmp_path):
     """Two greetings, two dead letters, a replay, a schedule, a result, and the books balance."""
     greetings = tmp_path / "greetings.txt"
