@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(300)
 
 PAGE = Page("jobs")
 #: How many jobs are in each case.
-BACKLOG, INVOICES, CODES = 150, 20, 5
+BACKLOG, INVOICES, CODES = 600, 20, 5
 
 
 def reports(count):
@@ -70,7 +70,8 @@ def test_a_pool_that_is_gone_is_found_and_started(shop):
     shop.stop_pools()
     unwanted, *_ = shop.publish(reports(BACKLOG))
     shop.wait_queue("leveret.bulk", messages_ready=BACKLOG, consumers=0)
-    console = shop.console(kubectl=shop.kubectl(threads=1))
+    # The first pod alone would take a minute; the broker needs seconds to tell how fast it is.
+    console = shop.console(kubectl=shop.kubectl(first=1))
     with (
         PAGE.section("LeveretBacklogNotDraining", console) as section,
         PAGE.section("Walk-through: a backlog", console) as story,
@@ -89,11 +90,9 @@ def test_a_pool_that_is_gone_is_found_and_started(shop):
         assert queues.row("leveret.bulk")["consumers"] == "0"
 
         story.run()
-        shop.wait_rate("leveret.bulk")
+        shop.wait_shrinking("leveret.bulk")
         (queues,) = story.run()
-        bulk = queues.row("leveret.bulk")
-        assert float(bulk["out/s"]) > 0
-        assert bulk["empty in"].endswith((" s", " min"))
+        assert queues.row("leveret.bulk")["consumers"] == "1"
         section.run(QUEUE="bulk")
         story.run()
         shop.wait_queue("leveret.bulk", consumers=3)

@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pika
 import yaml
 
 from compose.native import ports
+from leveret import names
+from leveret.names import DEFAULT_QUEUES
 from leveret.publisher import Publisher
+from leveret.topology import build
 from tests.support import shopjobs
 from tests.support.forkedcommands import Commands
 from tests.support.pages import ROOT
@@ -151,18 +155,36 @@ class Shop:
         self.gate.unlink(missing_ok=True)
         if self.recorder is None:
             self.start_recorder()
-        self.vhost_is_empty()
+        self.empty_queues()
         self.ledger.run(
             "TRUNCATE jobs, job_ids, attempts, dead_letters, dead_letter_groups, replays, workers,"
             " cancellations, leveret_outbox CASCADE"
         )
 
-    def vhost_is_empty(self) -> None:
-        """Purge what waits for pools, and wait until the recorder has read the rest."""
-        for queue in self.vhost.management.queues(self.vhost.name):
-            if not queue["name"].startswith(("leveret.ledger", "leveret.control")):
-                self.vhost.management.purge_queue(self.vhost.name, queue["name"])
-        self.wait_queue("leveret.ledger", messages=0)
+    def empty_queues(self) -> None:
+        """Purge what waits for pools, and return when the recorder has read the rest.
+
+        What a killed pool held comes back only when the broker has noticed its end.
+        """
+        connection = pika.BlockingConnection(pika.URLParameters(self.vhost.url("admin")))
+        channel = connection.channel()
+
+        def consumers(queue: str) -> int:
+            found: int = channel.queue_declare(queue, passive=True).method.consumer_count
+            return found
+
+        for queue in build(DEFAULT_QUEUES, shopjobs.ACTORS).queues:
+            if queue.name == names.LEDGER:
+                continue
+            if not queue.name.startswith((f"{names.DEAD}.", names.UNROUTABLE)):
+                wait_until(
+                    lambda name=queue.name: consumers(name) == 0,  # type: ignore[misc]
+                    timeout=60,
+                    what=f"nobody consumes {queue.name}",
+                )
+            channel.queue_purge(queue.name)
+        connection.close()
+        self.wait_queue(names.LEDGER, messages=0)
 
     def close(self) -> None:
         """End everything."""
@@ -208,16 +230,14 @@ class Shop:
 
         wait_until(stands, timeout=timeout, every=0.2, what=f"{name} has {counts}")
 
-    def wait_rate(self, name: str) -> None:
-        """Return when the broker has noticed that a queue becomes shorter."""
+    def wait_shrinking(self, queue: str) -> None:
+        """Return when `leveret queues` tells how fast a queue becomes shorter."""
 
         def shrinks() -> bool:
-            stats = (self.vhost.management.queue(self.vhost.name, name) or {}).get("message_stats")
-            rates = [(stats or {}).get(f"{what}_details", {}) for what in ("ack", "publish")]
-            acked, published = (float(rate.get("rate") or 0) for rate in rates)
-            return acked > published + 1
+            shown = self.console().shell("leveret queues")
+            return float(shown.row(queue)["out/s"]) > 0
 
-        wait_until(shrinks, timeout=60, every=0.2, what=f"{name} becomes shorter")
+        wait_until(shrinks, timeout=60, every=0.2, what=f"{queue} becomes shorter")
 
     # -------------------------------------------------------------------------- what the pages need
 
@@ -234,8 +254,11 @@ class Shop:
             stand_ins=stand_ins,
         )
 
-    def kubectl(self, *, threads: int = 8) -> Callable[[list[str]], str]:
-        """Return what does here what kubectl does to a Deployment of a pool, or of the recorder."""
+    def kubectl(self, *, first: int = 8) -> Callable[[list[str]], str]:
+        """Return what does here what kubectl does to a Deployment of a pool, or of the recorder.
+
+        Its pods have eight threads, and as many as ``first`` where there was none.
+        """
 
         def run(words: list[str]) -> str:
             match words:
@@ -246,13 +269,14 @@ class Shop:
                     if not replicas:
                         self.stop_pools()
                     more = max(0, replicas - len(self.pools))
+                    threads = 8 if self.pools else first
                     self.start_pools(more, queue, release=GOOD, threads=threads)
                     return f"deployment.apps/{name} scaled\n"
                 case ["-n", "leveret", "rollout", "undo", "deployment", name]:
                     assert name in deployments(), f"there is no Deployment {name}"
                     before = [pool for pool in self.pools if self._releases[pool] != GOOD]
                     if before:
-                        self.pool(name.removeprefix("leveret-worker-"), threads=threads)
+                        self.pool(name.removeprefix("leveret-worker-"), threads=8)
                     self.stop_pools(before)
                     return f"deployment.apps/{name} rolled back\n"
                 case ["-n", "leveret", "rollout", "restart", "deployment", "leveret-recorder"]:
