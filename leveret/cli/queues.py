@@ -25,7 +25,8 @@ def queues(as_json: AsJson = False) -> None:
 
     Jobs a second in and out are the broker's, of the last seconds. "Empty in" is what that would
     take; "never" means that more comes in than goes out, or that nobody consumes. The oldest job
-    that waits is the ledger's: it is left out without a database that answers.
+    that waits is the ledger's: it is left out without a database that answers. Jobs that are due
+    and that the broker has not handed on from the delay wheel have a line of their own.
     """
     settings = Settings.from_env()
     if settings.management_url is None:
@@ -44,6 +45,7 @@ def queues(as_json: AsJson = False) -> None:
     # The wheel is one line; what a worker is told by, none.
     wheel = [q for q in shown if q["queue"].startswith(f"{names.DELAY}.")]
     work = [q for q in shown if not q["queue"].startswith((f"{names.DELAY}.", names.CONTROL))]
+    held = sum(q["held"] for q in wheel)
     print_table(
         ("queue", "ready", "unacked", "consumers", "in/s", "out/s", "empty in", "oldest"),
         [
@@ -61,6 +63,7 @@ def queues(as_json: AsJson = False) -> None:
                 for q in work
             ),
             ("(in the delay wheel)", sum(q["ready"] for q in wheel), *("",) * 6),
+            *([("(due, still in the wheel)", held, *("",) * 6)] if held else ()),
         ],
     )
 
@@ -89,6 +92,8 @@ def _queue(queue: Mapping[str, Any], oldest: Mapping[str, datetime]) -> dict[str
         "queue": queue["name"],
         "ready": ready,
         "unacked": unacked,
+        # Neither: what has expired, and is not handed on yet.
+        "held": max(0, queue.get("messages", 0) - ready - unacked),
         "consumers": consumers,
         **rates,
         "drains_in_seconds": drains_in(ready + unacked, consumers=consumers, **rates),
