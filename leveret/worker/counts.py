@@ -78,11 +78,14 @@ class Counts:
 
 
 def _wanted_at(delivery: Delivery) -> float | None:
+    """Return the moment from which a job waited, in seconds since 1970, if the message says it."""
     job = delivery.job
     if job is None:
         return None
     if job.due_at is not None:
         return job.due_at.timestamp()
+    if job.run > 0:  # a replay: its id and its timestamp are those of the first publish
+        return None
     made = job_time(job.id)
     if made is None and isinstance(delivery.properties.timestamp, int):
         made = float(delivery.properties.timestamp)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pika
@@ -16,6 +17,10 @@ from dramatiq.middleware import TimeLimitExceeded
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leveret.message import Job, new_id
+from leveret.metrics import JOB_QUEUE_TIME
+from leveret.outcome import Succeeded
+from leveret.worker.counts import Counts
 from leveret.worker.delivery import Delivery, Session
 from leveret.worker.prefetch import PrefetchGovernor
 from leveret.worker.timelimit import TimeLimits
@@ -252,3 +257,34 @@ def test_a_worker_does_not_load_what_talks_to_the_database():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert answer.stdout.strip() == "[]"
+
+
+# ------------------------------------------------------------------------------------- Counts
+
+
+@pytest.mark.parametrize(
+    ("run", "due", "waited"),
+    [
+        pytest.param(0, None, 3.0, id="from its publish"),
+        pytest.param(0, 1.0, 1.0, id="from when it was due"),
+        pytest.param(1, None, None, id="a replay does not say since when"),
+        pytest.param(1, 1.0, 1.0, id="the retry of a replay does"),
+    ],
+)
+def test_time_in_the_queue_is_counted_from_when_the_job_could_have_run(run, due, waited):
+    """A job that was dead for a day has not waited in the queue for a day."""
+    actor = f"wait.{run}-{due}"
+    began = time.time()
+    done = delivery(1)
+    done.started_at, done.ended_at = began + 3.0, began + 4.0
+    due_at = None if due is None else datetime.fromtimestamp(began + 3.0 - due, UTC)
+    done.job = Job(actor=actor, id=new_id(), run=run, due_at=due_at)
+    Counts().settled(done, Succeeded(None), actor=actor, duration=1.0)
+    samples = {
+        sample.name.rpartition("_")[2]: sample.value
+        for family in JOB_QUEUE_TIME.collect()
+        for sample in family.samples
+        if sample.labels.get("actor") == actor
+    }
+    assert samples["count"] == (0 if waited is None else 1)
+    assert samples["sum"] == pytest.approx(waited or 0.0, abs=0.05)
