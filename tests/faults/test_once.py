@@ -38,10 +38,10 @@ def postgres(private_postgres):
 def once_pool(pool, postgres):
     """Return a function that starts a pool for jobs that are once."""
 
-    def start(**options):
+    def start(lease=LEASE, **options):
         variables = {
             "LEVERET_DATABASE_URL": postgres.url(),
-            "LEVERET_CLAIM_LEASE": str(LEASE),
+            "LEVERET_CLAIM_LEASE": str(lease),
         }
         settings = {"actors": ("tests.support.oncejobs",), "prefetch": 20, **options}
         return pool(variables=variables, **settings)
@@ -173,7 +173,7 @@ def test_a_claim_is_taken_over_when_the_lease_of_a_killed_worker_is_over(
     publisher, books, once_pool, postgres, journal
 ):
     """The next delivery waits for that, and runs with the next epoch, as the same attempt."""
-    workers = once_pool(threads=1)
+    workers = once_pool(threads=1, lease=6.0)  # longer than a new process takes to begin
     job = publisher.send("once.sleep", {"n": 2}, queue="default")
     wait_until(lambda: journal.entries("hold"), timeout=20, what="the job is at the gate")
     os.kill(workers.children()[0], signal.SIGKILL)
