@@ -173,9 +173,10 @@ def test_slots_that_are_late_or_missed_are_named_and_made_good(ticking):
         )
         with PAGE.section("LeveretSchedulesLate", console) as section:
             [rows] = section.run()
-            (blocked,) = [row for row in rows if row[5]]
-            assert blocked[1] == "leveret-scheduler-fire"
-            assert blocked[5] == [pid]
+            (held,) = [row for row in rows if row[0] == pid]
+            assert (held[1], held[4]) == ("psql", "idle in transaction")
+            # The scheduler gives up after a while and tries again, so it may not be there just now.
+            assert {row[1] for row in rows if pid in row[5]} <= {"leveret-scheduler-fire"}
             before = fired(site)
             assert section.run(PID=pid) == [[(True,)]]
             wait_until(lambda: fired(site) > before, timeout=60, what="slots fire again")
