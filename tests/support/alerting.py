@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -24,8 +22,8 @@ import yaml
 from compose.native import ports
 from tests.support.processes import ROOT
 from tests.support.prometheus import RULES
-from tests.support.promtool import program
 from tests.support.waiting import wait_until
+from tests.support.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -160,59 +158,26 @@ class Webhook:
         )[0]
 
 
-class Alertmanager:
+class Alertmanager(Watcher):
     """A private server with our configuration, whose receivers are a webhook; end it with `close`.
 
     It tells at once what ours would collect for a while. Skips the test where none can be had.
     """
 
     def __init__(self, folder: Path, webhook: Webhook, *, port: int = 0) -> None:
-        self.port = port or ports.choose()
-        self._folder = folder / f"alertmanager-{self.port}"
-        self._folder.mkdir(parents=True)
-        file = self._folder / "alertmanager.yml"
-        file.write_text(yaml.safe_dump(_configured(webhook)))
-        self._log = self._folder / "log"
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [
-                    program("prometheus-alertmanager"),
-                    f"--config.file={file}",
-                    f"--storage.path={self._folder / 'data'}",
-                    f"--web.listen-address={ports.HOST}:{self.port}",
-                    "--cluster.listen-address=",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            wait_until(self._is_ready, timeout=60, every=0.05, what="Alertmanager is ready")
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End it, and return when it is gone."""
-        with suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.wait(20)
-
-    @property
-    def log(self) -> str:
-        """What it has said."""
-        return self._log.read_text(errors="replace")
+        port = port or ports.choose()
+        super().__init__(
+            "prometheus-alertmanager",
+            folder / f"alertmanager-{port}",
+            yaml.safe_dump(_configured(webhook)),
+            ["--cluster.listen-address="],
+            port=port,
+        )
 
     def post(self, *alerts: Mapping[str, str]) -> None:
         """Tell it of alerts as Prometheus does, each by its labels."""
         httpx.post(
-            f"http://{ports.HOST}:{self.port}/api/v2/alerts",
+            f"{self.url}/api/v2/alerts",
             json=[{"labels": labels} for labels in alerts],
             timeout=20,
             trust_env=False,
@@ -220,14 +185,9 @@ class Alertmanager:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts that it knows, each with what suppresses it."""
-        url = f"http://{ports.HOST}:{self.port}/api/v2/alerts"
+        url = f"{self.url}/api/v2/alerts"
         found: list[dict[str, Any]] = httpx.get(url, timeout=20, trust_env=False).json()
         return found
-
-    def _is_ready(self) -> bool:
-        if self.process.poll() is not None:
-            raise RuntimeError(f"Alertmanager has ended with {self.process.returncode}: {self.log}")
-        return ports.status(self.port, "/-/ready") == httpx.codes.OK
 
 
 def _configured(webhook: Webhook) -> dict[str, Any]:

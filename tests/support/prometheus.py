@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,8 +14,8 @@ import yaml
 
 from compose.native import ports
 from tests.support.processes import ROOT
-from tests.support.promtool import program
 from tests.support.waiting import wait_until
+from tests.support.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,7 +54,7 @@ class Sample:
         return self.points[-1][1]
 
 
-class Prometheus:
+class Prometheus(Watcher):
     """A private server that scrapes `targets` every ``interval`` seconds; end it with `close`.
 
     ``rules`` are files; they are read as they are, and groups without an interval of their own are
@@ -72,11 +70,10 @@ class Prometheus:
         interval: float = 1.0,
         alertmanagers: Iterable[int] = (),
     ) -> None:
-        self.port = ports.choose()
-        self.url = f"http://{ports.HOST}:{self.port}"
-        self._folder = folder / f"prometheus-{self.port}"
-        self._folder.mkdir(parents=True)
-        self._targets = self._folder / "targets.json"
+        port = ports.choose()
+        own = folder / f"prometheus-{port}"
+        own.mkdir(parents=True)
+        self._targets = own / "targets.json"
         self.scrape(targets)
         seconds = f"{round(interval * 1000)}ms"
         config = {
@@ -103,46 +100,21 @@ class Prometheus:
                 }
             ],
         }
-        file = self._folder / "prometheus.yml"
-        file.write_text(yaml.safe_dump(config))
-        self._log = self._folder / "log"
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [
-                    program("prometheus"),
-                    f"--config.file={file}",
-                    f"--storage.tsdb.path={self._folder / 'data'}",
-                    f"--web.listen-address={ports.HOST}:{self.port}",
-                    "--enable-feature=exemplar-storage",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
-        try:
-            wait_until(self._is_ready, timeout=60, every=0.05, what="Prometheus is ready")
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._client = httpx.Client(
+            base_url=f"http://{ports.HOST}:{port}", timeout=30, trust_env=False
+        )
+        super().__init__(
+            "prometheus",
+            own,
+            yaml.safe_dump(config),
+            ["--enable-feature=exemplar-storage"],
+            port=port,
+        )
 
     def close(self) -> None:
         """End it, and return when it is gone."""
         self._client.close()
-        with suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.wait(20)
-
-    @property
-    def log(self) -> str:
-        """What it has said."""
-        return self._log.read_text(errors="replace")
+        super().close()
 
     # ---------------------------------------------------------------------------------- its targets
 
@@ -259,11 +231,6 @@ class Prometheus:
         if answer["status"] != "success":
             raise ValueError(f"{parameters}: {answer['error']}")
         return answer["data"]
-
-    def _is_ready(self) -> bool:
-        if self.process.poll() is not None:
-            raise RuntimeError(f"Prometheus has ended with {self.process.returncode}:\n{self.log}")
-        return ports.status(self.port, "/-/ready") == httpx.codes.OK
 
 
 def _point(pair: tuple[float, str]) -> tuple[float, float]:

@@ -38,7 +38,6 @@ from tests.support.processes import ROOT, bare_environment
 from tests.support.prometheus import RULES, Prometheus, Target
 from tests.support.recorders import RecorderProcess, migrated
 from tests.support.relays import RelayProcess
-from tests.support.scenejobs import ACTORS
 from tests.support.schedulers import SchedulerProcess
 from tests.support.waiting import wait_until
 
@@ -48,7 +47,17 @@ if TYPE_CHECKING:
     from compose.native.paths import Checkout
     from tests.support.processes import OurProcess
 
+#: What the pools load. This process does not: other modules have actors of the same names.
 MODULE = "tests.support.scenejobs"
+#: Which queue each of its actors has.
+ACTORS = {
+    "order.charge": "critical",
+    "email.send": "default",
+    "webhook.deliver": "default",
+    "image.resize": "bulk",
+    "report.build": "bulk",
+    "stock.count": "scheduled",
+}
 #: What is often published, of which actor, with which fates and for how long it runs (seconds).
 LOAD: Sequence[tuple[float, str, Mapping[str, float], tuple[float, float]]] = (
     (0.30, "order.charge", {"fine": 0.99, "flaky": 0.01}, (0.005, 0.03)),

@@ -69,7 +69,3 @@ def build(seconds: float = 1.0, fate: str = "fine") -> None:
 def count(seconds: float = 0.1, fate: str = "fine") -> None:
     """Be scheduled."""
     _act(seconds, fate)
-
-
-#: Which queue the topology binds each actor to.
-ACTORS = {one.actor_name: one.queue_name for one in (charge, send, deliver, resize, build, count)}
