@@ -10,6 +10,8 @@ ARGS ?=
 # 4.0 or 4.3, for a private node of that release: make test RABBITMQ=4.3
 RABBITMQ ?=
 export LEVERET_RABBITMQ := $(or $(RABBITMQ),$(LEVERET_RABBITMQ))
+# Tests wait more than they compute: three processes for two processors.
+export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 BIN := .venv/bin
 key = $(shell cat requirements/$(1).lock pyproject.toml | cksum | cut -d' ' -f1)
 DEMO := .venv/.demo-$(call key,demo)

@@ -6,6 +6,7 @@ import pytest
 
 from leveret import names
 from leveret.publisher import Publisher
+from tests.support.faultjobs import ACTORS
 from tests.support.proxies import TcpProxy
 from tests.support.waiting import wait_until
 from tests.support.workshop import Workshop
@@ -240,7 +241,7 @@ def test_a_queue_deleted_under_its_consumer_is_consumed_again_when_it_is_back(
     workshop.gate.set()
     wait_until(lambda: workshop.ends.total() == 4, what="the jobs end")
     assert books.left_in(names.UNROUTABLE) == len(parked)
-    node.declare(dict.fromkeys(workshop.actors, "default"))
+    node.declare({**ACTORS, **dict.fromkeys(workshop.actors, "default")})
     wait_until(lambda: worker.is_ready, timeout=30, what="the worker consumes again")
     later = publisher.publish_many(("probe.run", {"n": n}) for n in range(50))
     books.wait_settled(later)
@@ -288,7 +289,7 @@ def test_a_queue_deleted_under_load_does_not_hurt_the_worker(
         wait_until(lambda ran=ran: workshop.ends.total() > ran + 20, what="jobs run")
         node.management.delete_queue(node.name, names.work_queue("default"))
         wait_until(lambda: not worker.is_ready, what="the worker notices")
-        node.declare(dict.fromkeys(workshop.actors, "default"))
+        node.declare({**ACTORS, **dict.fromkeys(workshop.actors, "default")})
         wait_until(lambda: worker.is_ready, timeout=30, what="the worker consumes again")
     later = publisher.publish_many(("probe.run", {"n": n}) for n in range(50))
     books.wait_settled(later)

@@ -189,6 +189,14 @@ def test_a_database_that_is_gone_is_seen_and_found_again(site_on, server):
         assert '"ready": true' in ready
 
 
+def _connected(url, application):
+    """Count the connections of an application."""
+    counted = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+    with psycopg.connect(url) as connection:
+        [(count,)] = connection.execute(counted, (application,)).fetchall()
+    return count
+
+
 @PAGE.walks("LeveretDatabaseConnectionsShort")
 def test_connections_that_leak_are_found_and_ended(site_on, server):
     """A program has taken all of them: a relay cannot start, and does when they are ended."""
@@ -219,6 +227,7 @@ def test_connections_that_leak_are_found_and_ended(site_on, server):
             [[(user, application, state, count, _), *_]] = section.run()
             assert (user, application, state, count) == ("app", "shop", "idle", leaked)
             assert section.run(NAME="shop") == [[(leaked,)]]
+            wait_until(lambda: _connected(url, "shop") == 0, timeout=20, what="they have ended")
             [[(taken, _)]] = section.run()
             assert taken <= 3
             section.console = refused

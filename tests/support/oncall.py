@@ -196,6 +196,17 @@ class Shop:
         self.ledger.close()
         self.kill_recorder()
         self.relay.kill()
+        self._unbind()
+
+    def _unbind(self) -> None:
+        """Leave the virtual host to others as it was: without the actors of the shop."""
+        wanted = build(DEFAULT_QUEUES, shopjobs.ACTORS).bindings
+        others = set(build(DEFAULT_QUEUES, {}).bindings)
+        connection = pika.BlockingConnection(pika.URLParameters(self.vhost.url("admin")))
+        channel = connection.channel()
+        for binding in set(wanted) - others:
+            channel.queue_unbind(binding.destination, binding.source, binding.key)
+        connection.close()
 
     # -------------------------------------------------------------------------- what a test asks it
 
