@@ -239,7 +239,10 @@ def test_faults_reach_whoever_is_on_call_with_their_runbook(scene):
 
     # Processes that are gone.
     scene.system.kill("recorder")
-    scene.prometheus.wait(f'rabbitmq_queue_messages{{queue="{names.dead_queue("default")}"}} > 0')
+    dead = f'{{queue="{names.dead_queue("default")}"}}'
+    scene.prometheus.wait(  # they stay, as nobody takes them any more
+        f"rabbitmq_queue_messages{dead} > 0 and on (queue) rabbitmq_queue_consumers{dead} == 0"
+    )
     scene.load.actors = ("mix.fine",)
     for name in ("worker", "relay"):
         scene.system.kill(name)

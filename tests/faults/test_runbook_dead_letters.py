@@ -104,6 +104,7 @@ def test_dead_letters_wait_for_a_recorder(shop):
     shop.kill_recorder()
     shop.publish([("order.price", {"order": n}) for n in range(5)])
     shop.wait_queue("leveret.dead.default", messages_ready=5, consumers=0)
+    shop.wait_queue("leveret.ledger", consumers=0)
     console = shop.console(kubectl=shop.kubectl())
     with PAGE.section("LeveretDeadLettersNotRecorded", console) as section:
         (queues,) = section.run()
