@@ -104,6 +104,9 @@ class Desk:
         self._threads = threads
         self._dice = dice or random.Random()  # noqa: S311 - jitter
         self._lock = threading.Lock()
+        #: The claims that are being asked for, and who waits for that.
+        self._asking: set[tuple[str, str]] = set()
+        self._asked = threading.Condition(self._lock)
         self._connections: dict[str, Connections] = {}
         self._claims: Claims | None = None
         self._uniques: Uniques | None = None
@@ -111,8 +114,8 @@ class Desk:
         self._engine: Engine | None = None
         self._async_engine: AsyncEngine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        #: What this process holds; None while it is being claimed.
-        self._held: dict[tuple[str, str], Claim | None] = {}
+        #: What this process holds.
+        self._held: dict[tuple[str, str], Claim] = {}
         self._holds: dict[tuple[str, str], Hold] = {}
         self.keeper = Keeper(self._renew, lease.total_seconds() / 3)
 
@@ -165,19 +168,21 @@ class Desk:
     def _claim(self, job: Job, key: str) -> Claim | Outcome:
         claims = self.claims()
         row = (job.actor, key)
-        with self._lock:
+        # One thread at a time: of two that ask together, one would take the other for a run that
+        # ended without a trace, and take its claim over.
+        with self._asked:
+            self._asked.wait_for(lambda: row not in self._asking)
+            self._asking.add(row)
             idle = row not in self._held
-            if idle:
-                self._held[row] = None
         found: Claim | Done | Busy | None = None
         try:
             found = claims.claim(job.actor, key, job.id, idle=idle)
         finally:
-            with self._lock:
+            with self._asked:
                 if isinstance(found, Claim):
                     self._held[row] = found
-                elif idle:
-                    self._held.pop(row, None)
+                self._asking.discard(row)
+                self._asked.notify_all()
         match found:
             case Claim():
                 self.keeper.start()
@@ -288,7 +293,7 @@ class Desk:
 
     def _renew(self) -> None:
         with self._lock:
-            claims = [claim for claim in self._held.values() if claim is not None]
+            claims = list(self._held.values())
             holds = list(self._holds.values())
         if claims:
             self.claims().renew(claims)

@@ -174,6 +174,9 @@ def _fence(connection: Any, claim: Claim) -> None:
         )
         if done.rowcount != 1:
             claim.lost = True
+            # SQLAlchemy holds a commit that raises for one, and would keep the locks of this
+            # transaction for as long as the connection is in its pool.
+            connection.connection.rollback()
             _check_open(claim)
 
     def begin(_connection: Connection) -> None:
