@@ -216,7 +216,8 @@ def test_faults_reach_whoever_is_on_call_with_their_runbook(scene):
 
     # Jobs that fail, workers that die, an outbox that does not move, a disk that is nearly full.
     scene.load.actors = ("mix.fine", "mix.stormy", "mix.doomed")
-    scene.broker.control("set_disk_free_limit", "mem_relative", "0.9")
+    node = scene.broker.vhost.management.get("nodes")[0]
+    scene.broker.control("set_disk_free_limit", str(int(node["disk_free"] * 0.6)))
     with psycopg.connect(scene.postgres.url(), autocommit=True) as locker:
         stuck = new_id()
         soon = datetime.now(UTC) + timedelta(seconds=2)

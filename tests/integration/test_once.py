@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 
@@ -12,8 +14,10 @@ from sqlalchemy import text
 
 import leveret
 from leveret.claims.ddl import ddl
+from leveret.claims.desk import Admission, Desk
 from leveret.errors import ClaimLost, ConfigurationError, LeveretError
-from leveret.message import new_id
+from leveret.message import Job, new_id
+from leveret.outcome import Snooze
 from leveret.results.store import ResultStore
 from leveret.store import engine
 from tests.support.waiting import wait_until
@@ -343,6 +347,77 @@ def test_a_run_whose_claim_was_taken_has_no_effect_and_no_outcome(worker, ledger
     assert [r["event"] for r in before] == ["snoozed"]
     assert (last["result"], last["done_by"]) == (1, "another")
     assert account() == 0
+
+
+def take_over(database, job):
+    """Have another run take over the claim of a job."""
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "UPDATE claims SET epoch = epoch + 1, state = 'done', job_id = 'other' WHERE key = %s",
+            [job],
+        )
+
+
+@pytest.mark.parametrize("form", [leveret.once_session, leveret.once_connection])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_commit_that_is_refused_ends_its_transaction_at_once(
+    worker, ledger_database, account, form, is_async
+):
+    """Who has taken the claim over finds no lock, though the actor goes on."""
+    values = {"amount": 1, "name": account.account}
+
+    def lock_again():
+        with psycopg.connect(ledger_database, options="-c lock_timeout=5s") as connection:
+            connection.execute(
+                "UPDATE account SET balance = balance + 10 WHERE name = %s", [account.account]
+            )
+
+    if is_async:
+
+        @worker.actor("work.do", once=True)
+        async def work():
+            with suppress(ClaimLost):
+                async with form() as effects:
+                    await effects.execute(ADD, values)
+                    take_over(ledger_database, leveret.current_job().id)
+            lock_again()
+
+    else:
+
+        @worker.actor("work.do", once=True)
+        def work():
+            with suppress(ClaimLost), form() as effects:
+                effects.execute(ADD, values)
+                take_over(ledger_database, leveret.current_job().id)
+            lock_again()
+
+    worker.start(database_url=ledger_database)
+    told(worker, worker.send("work.do"), "succeeded")
+    assert account() == 10
+
+
+def test_of_threads_that_claim_together_one_gets_it(ledger_database):
+    """None takes over what another thread of its process has just got."""
+    threads, rounds = 6, 60
+    desk = Desk(f"worker-{new_id()}", database_url=ledger_database, threads=threads)
+    together = threading.Barrier(threads)
+    keys = [new_id() for _ in range(rounds)]
+
+    def claim():
+        found = []
+        for key in keys:
+            together.wait(30)
+            job = Job(actor="work.do", id=new_id(), idempotency_key=key)
+            found.append(desk.admit(job, None, once=True))
+        return found
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            found = [pending.result() for pending in [pool.submit(claim) for _ in range(threads)]]
+    finally:
+        desk.close()
+    for answers in zip(*found, strict=True):
+        assert Counter(type(answer) for answer in answers) == {Admission: 1, Snooze: threads - 1}
 
 
 def test_effects_and_claims_may_be_in_a_database_of_the_service(
