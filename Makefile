@@ -80,7 +80,7 @@ imports: $(DEV) ## Check which folder imports which
 
 .PHONY: docs
 docs: $(DEV) ## Write the generated pages of docs/reference anew, and the site into build/site
-	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m docs.tools.generate
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: dashboards

@@ -15,7 +15,7 @@ import typer.main
 import yaml
 
 from actors import settings as actor_settings
-from docs import library
+from docs.tools import library
 from leveret import asyncapi, names
 from leveret.broker import unwrapped
 from leveret.cli.app import app

@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from docs import generate
+from docs.tools import generate
 from leveret import asyncapi, names, wheel
 from leveret.arguments import Signature
 from leveret.broker import LeveretBroker

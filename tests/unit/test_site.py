@@ -12,7 +12,7 @@ import markdown
 import pytest
 from markdown_it import MarkdownIt
 
-from docs import hooks
+from docs.tools import hooks
 from tests.support.pages import ROOT
 
 SECTIONS = [place for place in hooks.SECTIONS.values() if not place.endswith(".md")]

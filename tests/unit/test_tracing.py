@@ -8,7 +8,7 @@ import pika
 import pytest
 import yaml
 
-from docs import trace_picture
+from docs.tools import trace_picture
 from leveret import context, tracing
 from leveret.context import Run
 from leveret.message import Job, decode, encode

@@ -1,7 +1,7 @@
 """Write the pages of docs/reference that follow from the code, and the pictures of the others.
 
-``python -m docs.generate`` writes them, ``python -m docs.generate --check`` names those that are
-stale and ends with status 1 if there is one. A test does the same.
+``python -m docs.tools.generate`` writes them; with ``--check`` it names those that are stale, and
+ends with status 1 if there is one. A test does the same.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import typer.main
 import yaml  # type: ignore[import-untyped]
 from prometheus_client.metrics import MetricWrapperBase
 
-from docs import library
-from docs.diagrams import PICTURES
+from docs.tools import library
+from docs.tools.diagrams import PICTURES
 from leveret import asyncapi, metrics, names, wheel
 from leveret.broker import LeveretBroker, unwrapped
 from leveret.cli.app import app
@@ -40,7 +40,7 @@ from services.api import create_app
 from services.api.problem import Kind
 from services.worker.options import parse
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 RULES = ROOT / "compose" / "prometheus" / "rules"
 EXPLANATION = ROOT / "docs" / "explanation" / "pictures"

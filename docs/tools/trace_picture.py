@@ -1,7 +1,7 @@
 """Draw the trace in docs/assets/trace.json, whose spans were exported by real processes.
 
 To have others: run ``pytest -n 0 tests/e2e/test_traces.py -k two_attempts`` with the variable
-``LEVERET_KEEP_TRACE=docs/assets/trace.json``, and then ``python -m docs.trace_picture``.
+``LEVERET_KEEP_TRACE=docs/assets/trace.json``, and then ``python -m docs.tools.trace_picture``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 SPANS = ASSETS / "trace.json"
 PICTURE = ASSETS / "trace.svg"
 #: What is waited for is lighter than what is done.

@@ -106,8 +106,8 @@ def _signature(name: str, thing: Callable[..., Any]) -> str:
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
-    star = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-    text = f"{star}{parameter.name}"
+    stars: dict[int, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+    text = f"{stars.get(parameter.kind, '')}{parameter.name}"
     if parameter.annotation is not parameter.empty:
         text += f": {_type(parameter.annotation)}"
     if parameter.default is parameter.empty:
@@ -181,7 +181,7 @@ def _prose(doc: str) -> str:
     return "\n\n".join(blocks)
 
 
-def _tree(error: type, depth: int = 0) -> str:
+def _tree(error: type[Exception], depth: int = 0) -> str:
     """List an exception and what inherits from it."""
     about = (inspect.getdoc(error) or "").partition("\n\n")[0].replace("\n", " ")
     lines = [f"{'    ' * depth}- `{error.__name__}`: {_prose(about)}"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).parents[1]
 #: The sections of the site: a page at the top, or a folder with an index page.
 SECTIONS = {
     "Quickstart": "quickstart.md",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from docs.draw import Drawing
+from docs.tools.draw import Drawing
 
 
 def overview() -> Drawing:
