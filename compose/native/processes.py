@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MARK = "LEVERET_STACK"
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.05
+#: How often, and how far apart, to look at a process that shows no environment.
+_EXECVE_POLLS, _EXECVE_SECONDS = 5, 0.001
 
 
 def spawn(
@@ -68,11 +70,26 @@ def marked(mark: str) -> dict[int, str]:
     for entry in _PROC.iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                if wanted in _environment(entry).split(b"\0"):
                     found[int(entry.name)] = (entry / "comm").read_text().strip()
             except (FileNotFoundError, PermissionError, ProcessLookupError):
                 continue  # it has ended meanwhile, or is somebody else's
     return found
+
+
+def _environment(process: Path) -> bytes:
+    """Return the environment of a process, which is empty also while it replaces its program.
+
+    Linux has none to show in the midst of an `execve`; it has no program, either, of a zombie or
+    a thread of its own (`FileNotFoundError`).
+    """
+    for _ in range(_EXECVE_POLLS):
+        found = (process / "environ").read_bytes()
+        if found:
+            return found
+        (process / "exe").readlink()
+        time.sleep(_EXECVE_SECONDS)
+    return b""
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:

@@ -126,8 +126,9 @@ class RabbitNode:
             lambda: self.is_ready() or not self.is_running(), timeout_seconds=timeout_seconds
         )
         if not ready or not self.is_ready():
+            state = f"is not ready after {timeout_seconds:.0f} s" if self.is_running() else "ended"
             raise StackError(
-                f"RabbitMQ node {self.name} is not ready after {timeout_seconds:.0f} s. "
+                f"RabbitMQ node {self.name} {state}. "
                 f"Its output, {self._output}, ends:\n{_tail(self._output)}"
             )
 

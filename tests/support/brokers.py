@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 from compose.native import envfile, processes
+from compose.native.errors import StackError
 from compose.native.rabbitmq import Credentials, RabbitNode, find_release
 from leveret.management import Management, grant, provision
 from leveret.names import DEFAULT_QUEUES
@@ -124,7 +125,11 @@ class PrivateBroker:
         passwords = {role: secrets.token_urlsafe(16) for role in (*ROLES, "owner")}
         owner = Credentials("leveret-owner", passwords["owner"])
         self.node = RabbitNode(data, admin=owner, settings=settings, parameters=_PARAMETERS)
-        self.node.start()
+        try:
+            self.node.start()
+        except StackError:
+            self.node.destroy()
+            raise
         url = _with_login(self.node.management_url, owner.user, owner.password)
         self.vhost = Vhost(
             name="leveret",

@@ -123,6 +123,26 @@ def test_a_process_is_found_by_its_mark_and_ended(tmp_path: Path) -> None:
     assert processes.marked(mark) == {}
 
 
+def test_a_process_is_found_while_it_replaces_its_program(tmp_path: Path) -> None:
+    """In the midst of that it shows no environment; but it has not ended."""
+    mark = f"test:{tmp_path}"
+    restless = tmp_path / "restless"
+    restless.write_text(f"#!/bin/sh\nexec {restless}\n")
+    restless.chmod(0o700)
+    processes.spawn(
+        [str(restless)],
+        mark=mark,
+        env={"PATH": os.defpath},
+        log=tmp_path / "log",
+        account=Account.current(),
+        cwd=tmp_path,
+    )
+    wait_until(lambda: processes.marked(mark))
+    looks = [len(processes.marked(mark)) for _ in range(200)]
+    processes.kill(mark)
+    assert looks == [1] * 200
+
+
 def helpless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Make this a machine of a user without rights, on which nothing is installed."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
