@@ -10,7 +10,9 @@ ARGS ?=
 # 4.0 or 4.3, for a private node of that release: make test RABBITMQ=4.3
 RABBITMQ ?=
 export LEVERET_RABBITMQ := $(or $(RABBITMQ),$(LEVERET_RABBITMQ))
-# Tests wait more than they compute: three processes for two processors.
+# Tests wait more than they compute: three processes for two processors. Which has none left takes
+# over from the others, so that slow tests and quick ones run side by side.
+PYTEST := -m pytest -n auto --dist worksteal
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 BIN := .venv/bin
 key = $(shell cat requirements/$(1).lock pyproject.toml | cksum | cut -d' ' -f1)
@@ -44,16 +46,16 @@ demo: up ## Run the main job on real input: a year of flights, reports, mails, f
 
 .PHONY: test
 test: $(DEV) up ## Run all tests, in parallel, on the stack (ARGS="…" goes to pytest)
-	@$(BIN)/python -m pytest -n auto --durations=10 $(ARGS)
+	@$(BIN)/python $(PYTEST) --durations=10 $(ARGS)
 
 PYTHON ?= 3.13
 .PHONY: test-python
 test-python: .venv-$(PYTHON)/.dev-$(call key,dev) up ## Run the tests on another Python (PYTHON=3.13), in an environment of its own
-	@.venv-$(PYTHON)/bin/python -m pytest -n auto $(ARGS)
+	@.venv-$(PYTHON)/bin/python $(PYTEST) $(ARGS)
 
 .PHONY: k8s-test
 k8s-test: $(DEV) ## Check the manifests of k8s/ alone; they are part of `make test` as well
-	@$(BIN)/python -m pytest -n auto tests/unit/k8s $(ARGS)
+	@$(BIN)/python $(PYTEST) tests/unit/k8s $(ARGS)
 
 OVERLAY ?= prod
 .PHONY: k8s-dry-run
@@ -123,7 +125,7 @@ compose-test: $(CONTAINERS) ## Run compose.yaml in a private Docker engine and k
 
 .PHONY: gates
 gates: $(DEV) up ## Run the tests that are release gates, and say how each gate went
-	@$(BIN)/python -m pytest -n auto -m gate $(ARGS)
+	@$(BIN)/python $(PYTEST) -m gate $(ARGS)
 
 .PHONY: ci
 ci: $(DEV) ## All that must pass before a change is merged, gate after gate

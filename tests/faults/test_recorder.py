@@ -47,21 +47,30 @@ def mixed_jobs(publisher, count=JOBS):
     return publisher.publish_many(((names_[n % 3], {"n": n}) for n in range(count)), timeout=60)
 
 
+COUNT = "SELECT count({}) FROM {} WHERE {} = ANY(%s) AND {}".format
+
+
+def expect_ends(ledger, ids):
+    """Wait until each job has its end, in the ledger and among the dead letters."""
+    third = len(ids) // 3
+    succeeded = COUNT("*", "jobs", "id", "state = 'succeeded' AND body IS NOT NULL")
+    ledger.wait_value(2 * third, succeeded, ids, timeout=90)
+    ledger.wait_value(third, COUNT("*", "jobs", "id", "state = 'dead' AND body IS NOT NULL"), ids)
+    letters = COUNT("DISTINCT job_id", "dead_letters", "job_id", "state = 'open'")
+    ledger.wait_value(third, letters, ids, timeout=90)
+    assert ledger.value("SELECT count(*) FROM jobs") == len(ids)
+    assert ledger.value("SELECT count(*) FROM ledger_rejects") == 0
+
+
 def expect_exact(ledger, ids):
     """Wait until each job has its end, then count all that is kept of them."""
-    count = "SELECT count(*) FROM {} WHERE {} = ANY(%s) AND {}".format
+    expect_ends(ledger, ids)
     third = len(ids) // 3
-    ledger.wait_value(
-        2 * third, count("jobs", "id", "state = 'succeeded' AND body IS NOT NULL"), ids, timeout=90
-    )
-    ledger.wait_value(third, count("jobs", "id", "state = 'dead' AND body IS NOT NULL"), ids)
-    ledger.wait_value(third, count("dead_letters", "job_id", "state = 'open'"), ids)
-    assert ledger.value(count("attempts", "job_id", "true"), ids) == 4 * third
-    assert ledger.value(count("attempts", "job_id", "outcome = 'retrying'"), ids) == third
-    assert ledger.value("SELECT count(*) FROM jobs") == len(ids)
+    assert ledger.value(COUNT("*", "attempts", "job_id", "true"), ids) == 4 * third
+    assert ledger.value(COUNT("*", "attempts", "job_id", "outcome = 'retrying'"), ids) == third
+    assert ledger.value("SELECT count(*) FROM dead_letters") == third
     (group,) = ledger.rows("SELECT total, open FROM dead_letter_groups")
     assert group == {"total": third, "open": third}
-    assert ledger.value("SELECT count(*) FROM ledger_rejects") == 0
 
 
 @pytest.mark.parametrize("point", ["taken", "written", "committed"])
@@ -123,13 +132,18 @@ def test_a_database_that_is_killed_is_waited_for_and_caught_up_with(
 def test_a_broker_that_restarts_is_waited_for(
     broker, workshop, publisher, recorders, *, ledger, fresh_database
 ):
-    """What was not acked comes again, and changes nothing."""
+    """What was not acked comes again, and changes nothing; a job that runs again is told of."""
     recorder = recorders(fresh_database).wait_ready()
     workshop.start(broker.vhost.url("worker"))
     ids = mixed_jobs(publisher, 150)
     broker.restart()
     ids += mixed_jobs(publisher, 150)
-    expect_exact(ledger, ids)
+    expect_ends(ledger, ids)
+    attempts = ledger.value(COUNT("*", "attempts", "job_id", "true"), ids)
+    assert 400 <= attempts <= workshop.starts.total()
+    (group,) = ledger.rows("SELECT total, open FROM dead_letter_groups")
+    letters = ledger.value("SELECT count(*) FROM dead_letters")
+    assert group == {"total": letters, "open": letters}
     assert recorder.is_ready()
     assert recorder.terminate() == 0
 

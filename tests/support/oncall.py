@@ -242,11 +242,11 @@ class Shop:
         wait_until(stands, timeout=timeout, every=0.2, what=f"{name} has {counts}")
 
     def wait_shrinking(self, queue: str) -> None:
-        """Return when `leveret queues` tells how fast a queue becomes shorter."""
+        """Return when `leveret queues` tells how fast a queue's consumers make it shorter."""
 
         def shrinks() -> bool:
-            shown = self.console().shell("leveret queues")
-            return float(shown.row(queue)["out/s"]) > 0
+            shown = self.console().shell("leveret queues").row(queue)
+            return float(shown["out/s"]) > 0 and shown["consumers"] != "0"
 
         wait_until(shrinks, timeout=60, every=0.2, what=f"{queue} becomes shorter")
 
