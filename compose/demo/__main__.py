@@ -126,7 +126,7 @@ def _run(checkout: Checkout, arguments: argparse.Namespace) -> int:
             pictures=pictures,
             receivers={name: receiver.url(name) for name in TEMPERS},
         )
-        observer = Observer(database, broker.url("recorder"), folder / "dead-letters")
+        observer = Observer(database, broker.url("admin"), folder / "dead-letters")
         observer.start()
         stack.callback(observer.stop)
         view.step("starting recorder, relay, API, schedulers and workers, and publishing")

@@ -119,6 +119,7 @@ def test_the_quickstart_of_the_readme_does_what_it_shows(fresh_vhost, tmp_path):
     loaded = {"LEVERET_ACTORS": "hello", "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     admin = {"LEVERET_AMQP_URL": fresh_vhost.url("admin")}
     run(["leveret", "topology", "apply"], tmp_path, **loaded, **admin)
+    fresh_vhost.granted()
     with (tmp_path / "worker.log").open("wb") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "services.worker", "--processes", "1"],

@@ -57,6 +57,7 @@ def run(command: list[str], shop: Path, **variables: str) -> None:
 def test_stock_actors_run_for_both_kinds_of_publishers(shop, fresh_vhost):
     """Jobs now and later, by our broker and in stock Dramatiq's envelope, have their effect."""
     run(["sh", "-ec", PAGE["topology"]], shop, LEVERET_AMQP_URL=fresh_vhost.url("admin"))
+    fresh_vhost.granted()
     publisher = {"LEVERET_AMQP_URL": fresh_vhost.url("publisher")}
     run([sys.executable, "publish_with_leveret.py"], shop, **publisher)
     run([sys.executable, "publish_with_dramatiq.py"], shop, **publisher)

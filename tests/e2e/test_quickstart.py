@@ -37,6 +37,7 @@ def shell(fresh_vhost, fresh_database, tmp_path):
         **loaded,
         LEVERET_AMQP_URL=fresh_vhost.url("admin"),
     )
+    fresh_vhost.granted()
     client = {**common, **fresh_vhost.environment("publisher")}
     with ExitStack() as stack, (tmp_path / "worker.log").open("wb") as log:
         worker = subprocess.Popen(

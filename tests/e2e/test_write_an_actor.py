@@ -71,6 +71,7 @@ def run(step: str, package: Path, **variables: str) -> str:
 def worker(package, fresh_vhost) -> Iterator[subprocess.Popen[bytes]]:
     """Apply the topology and run the worker as the page does it."""
     run("topology", package, LEVERET_AMQP_URL=fresh_vhost.url("admin"))
+    fresh_vhost.granted()
     log = package.parent / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -125,8 +125,13 @@ def test_alarms_are_named_and_ended(site, publisher):
 @PAGE.walks("LeveretBrokerDiskLow")
 def test_a_disk_that_becomes_full_is_seen_before_the_alarm(site):
     """The room that is left stands beside the limit, and the longest queue is named."""
-    node = site.broker.vhost.management.get("nodes")[0]
-    site.broker.control("set_disk_free_limit", str(int(node["disk_free"] * 0.6)))
+    free = wait_until(
+        lambda: site.broker.vhost.management.get("nodes")[0].get("disk_free"),
+        timeout=60,
+        every=0.2,
+        what="the broker tells of its disk",
+    )
+    site.broker.control("set_disk_free_limit", str(int(free * 0.6)))
     site.publish(queue="bulk", count=3)
     site.counted(names.work_queue("bulk"), 3)
     try:

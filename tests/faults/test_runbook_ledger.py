@@ -82,7 +82,7 @@ def test_jobs_that_cannot_be_published_are_mended_and_leave(site):
     with PAGE.section("LeveretOutboxFailed", site.console()) as section:
         (failed,) = section.run()
         assert "1048576 are the limit" in failed.row(large)["error"]
-        assert "topic" in failed.row(wrong)["error"]
+        assert "ACCESS_REFUSED" in failed.row(wrong)["error"]
         section.run()
         site.wait_ready("relay")
         [[(actor, queue, _)]] = section.run(QUEUE="bulk", JOB=wrong)

@@ -94,7 +94,7 @@ def test_a_canary_that_does_not_come_back_is_followed_to_where_it_stopped(site):
     with PAGE.section("LeveretCanaryMissing", console) as section:
         shown, history, waits, queues, detail, workers, groups = section.run(JOB=job)
         assert BEAT in shown
-        assert history.table()[0]["outcome"] == "fired"
+        assert "fired" in [slot["outcome"] for slot in history.table()]  # not alone at a minute
         assert "the outbox is empty" in waits
         assert queues.row("leveret.scheduled")["consumers"] == "0"
         assert int(queues.row("leveret.scheduled")["ready"]) >= 1

@@ -36,6 +36,7 @@ def system(checkout, tmp_path_factory):
     try:
         for command in ("leveret migrate", "leveret topology apply"):
             made.shell(command)
+        broker[0].vhost.granted()
         made.start_all()
         yield made
     finally:

@@ -62,8 +62,14 @@ class Vhost:
     ) -> Self:
         """Apply the topology, with these actors bound to these queues (`{"email.send": …}`)."""
         apply(self.url("admin"), build(queues, actors or {}))
+        return self.granted()
+
+    def granted(self) -> Self:
+        """Have the permissions that a broker which restricts only exchanges that exist has lost."""
         publisher = self.management.get("permissions", self.name, ROLES["publisher"].user)
-        if publisher["write"] == NOTHING:  # the broker restricts only exchanges that exist
+        worker = ROLES["worker"]
+        restricted = self.management.topic_permissions(self.name, worker.user)
+        if publisher["write"] == NOTHING or worker.topics.keys() - restricted.keys():
             grant(self.management, self.name)
         return self
 
