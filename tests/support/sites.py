@@ -196,13 +196,20 @@ class Site:
     ) -> None:
         """Return when the broker's own counts of a queue, which are behind, say so."""
         management, vhost = self.broker.vhost.management, self.broker.vhost.name
-        wanted = {"messages": messages, "consumers": consumers}
+        given = {"messages": messages, "consumers": consumers}
+        wanted = {field: count for field, count in given.items() if count is not None}
 
         def as_wanted() -> bool:
-            found = management.queue(vhost, queue) or {}
-            return all(found.get(k) == v for k, v in wanted.items() if v is not None)
+            nonlocal found
+            counts = management.queue(vhost, queue) or {}
+            found = {field: counts.get(field) for field in wanted}
+            return found == wanted
 
-        wait_until(as_wanted, timeout=60, every=0.1, what=f"{wanted} of {queue} are counted")
+        found: dict[str, Any] = {}
+        try:
+            wait_until(as_wanted, timeout=60, every=0.1)
+        except TimeoutError:
+            raise TimeoutError(f"{queue} has not {wanted} after 60 s, but {found}") from None
 
     # --------------------------------------------------------------------------- who is on call
 
