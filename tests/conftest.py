@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,12 @@ _ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker of the release gates known."""
+    """Make the marker of the release gates known, and Ctrl-C.
+
+    A shell has what it starts in the background ignore SIGINT, and our children would inherit it.
+    """
     config.addinivalue_line("markers", "gate: belongs to a release gate (tests/support/gates.py)")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
