@@ -352,7 +352,9 @@ def _look_at_dead_letters(stage: Stage) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(stage.node.amqp_url))
     try:
         wire = pika.BasicProperties(type="leveret.records")
-        connection.channel().basic_publish(names.OUTCOMES, "records", b"not JSON", wire)
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(names.OUTCOMES, "records", b"not JSON", wire)
     finally:
         connection.close()
     shows("LEDGER_REJECTS", recorder, exactly(1))
