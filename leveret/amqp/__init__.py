@@ -4,7 +4,8 @@ The layer between pika and what Leveret promises. It knows AMQP and nothing of j
 """
 
 from leveret.amqp.io import IOThread
+from leveret.amqp.lengths import Lengths
 from leveret.amqp.link import Link
 from leveret.amqp.outbound import Outbound, Post
 
-__all__ = ["IOThread", "Link", "Outbound", "Post"]
+__all__ = ["IOThread", "Lengths", "Link", "Outbound", "Post"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pika.exceptions
 
 from leveret import names
-from leveret.amqp import IOThread, Link
+from leveret.amqp import IOThread, Lengths, Link
 from leveret.message import PREFIX
 from leveret.worker.delivery import Delivery, Session
 from leveret.worker.intake import at_once
@@ -164,9 +164,9 @@ class LaneWatch:
     """
 
     def __init__(self, queues: Iterable[str], on_waiting: Callable[[], object]) -> None:
-        self._queues = tuple(queues)
+        self._lanes = tuple(map(names.quarantine_queue, queues))
         self._on_waiting = on_waiting
-        self._channel: Any = None
+        self._lengths = Lengths(self._counted)
         self._next_look = 0.0
 
     def look(self, connection: Connection | None) -> None:
@@ -174,18 +174,8 @@ class LaneWatch:
         if connection is None or not connection.is_open or time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
-        if self._channel is not None and self._channel.is_open:
-            self._ask(self._channel)
-        else:
-            connection.channel(on_open_callback=self._ask)
+        self._lengths.ask(connection, self._lanes)
 
-    def _ask(self, channel: Any) -> None:
-        self._channel = channel
-        for queue in self._queues:
-            channel.queue_declare(
-                names.quarantine_queue(queue), passive=True, callback=self._counted
-            )
-
-    def _counted(self, frame: Any) -> None:
-        if frame.method.message_count:
+    def _counted(self, _queue: str, messages: int) -> None:
+        if messages:
             self._on_waiting()

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from leveret.amqp import IOThread, Link
+from leveret.amqp import IOThread, Lengths, Link
 from leveret.amqp.connection import RawConnection
 from leveret.ledger.event import Message
 
@@ -72,6 +72,7 @@ class Intake:
     """Consumes queues. `take`, `ack`, `is_ready` and `ready_in` are for one other thread.
 
     Lost connections, closed channels and queues that are missing are come back to with backoff.
+    ``on_count(queue, messages)`` is called on the IO thread, with what `count` has asked for.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Intake:
         *,
         name: str,
         queues: Sequence[str],
+        on_count: Callable[[str, int], object],
         prefetch: int = PREFETCH,
         max_bytes: int = _MAX_BYTES,
         grow_seconds: float = _GROW_SECONDS,
@@ -94,6 +96,7 @@ class Intake:
             io, url, name=name, on_up=self._up, on_down=self._down, connection=RawConnection
         )
         self._connection: Connection | None = None
+        self._lengths = Lengths(on_count)
         self._sources: dict[str, Source] = {}
         self._failures: dict[str, int] = {}
         self._stopping = False
@@ -184,18 +187,16 @@ class Intake:
 
         self._io.call_soon(ack)
 
-    def count(self, queue: str, tell: Callable[[int], object]) -> None:
+    def count(self, queue: str) -> None:
         """Ask the broker how many messages of a queue are not delivered to anybody. Thread-safe.
 
-        ``tell`` is called on the IO thread, unless the connection is lost first.
+        The answer, if there is one, goes to ``on_count``.
         """
 
         def ask() -> None:
-            source = self._sources.get(queue)
-            if source is not None and not source.is_over and source.channel.is_open:
-                source.channel.queue_declare(
-                    queue, passive=True, callback=lambda frame: tell(frame.method.message_count)
-                )
+            connection = self._connection
+            if connection is not None and connection.is_open:
+                self._lengths.ask(connection, [queue])
 
         self._io.call_soon(ask)
 

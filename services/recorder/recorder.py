@@ -82,6 +82,7 @@ class Recorder:
             url,
             name=name,
             queues=[names.LEDGER, *map(names.dead_queue, queues), names.UNROUTABLE],
+            on_count=self._counted,
         )
         self._stopping = False
         self._database_is_there = True
@@ -176,7 +177,7 @@ class Recorder:
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
-            self._intake.count(names.LEDGER, self._counted)
+            self._intake.count(names.LEDGER)
         if not self._is_up_to_date(now):
             self._behind_at = now
         try:
@@ -192,7 +193,7 @@ class Recorder:
         except (psycopg.Error, SQLAlchemyError, BadData) as error:
             log.debug("ledger.housekeeping_failed", error=_one_line(error))
 
-    def _counted(self, messages: int) -> None:
+    def _counted(self, _queue: str, messages: int) -> None:
         """Take note of how many messages the broker has for nobody yet; on the IO thread."""
         if not messages:
             self._empty_at = time.monotonic()

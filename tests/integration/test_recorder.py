@@ -385,6 +385,7 @@ def test_a_flood_of_large_messages_is_taken_in_smaller_portions(worker, vhost):
         vhost.url("recorder"),
         name="flooded",
         queues=[names.LEDGER],
+        on_count=lambda _queue, _messages: None,
         prefetch=100,
         max_bytes=200_000,
         grow_seconds=0.1,
