@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,23 @@ def _differences(settings: Settings, wanted: topology.Topology) -> list[topology
             ),
             bindings=management.get("bindings", vhost),
             policies=management.policies(vhost),
+        )
+
+
+def _wrong_permissions(settings: Settings) -> list[topology.Difference]:
+    """Compare the users' permissions, if the management API's user may see them."""
+    vhost = vhost_of(settings.require_amqp_url())
+    with Management(_administrator(settings)) as management:
+        if "administrator" not in management.tags():
+            print(
+                f"the users' permissions were not looked at: {management.user} is no administrator",
+                file=sys.stderr,
+            )
+            return []
+        return topology.compare_permissions(
+            roles_for(settings.queues).values(),
+            permissions=management.permissions(vhost),
+            restrictions=management.restrictions(vhost),
         )
 
 
@@ -125,9 +143,12 @@ def apply(
 @app.command("check")
 @guarded
 def check(as_json: AsJson = False) -> None:
-    """Report every difference between the broker and the table; exit status 1 if there is one."""
+    """Report every difference between the broker and the table; exit status 1 if there is one.
+
+    An administrator's LEVERET_MANAGEMENT_URL has the users' permissions compared, too.
+    """
     settings = Settings.from_env()
-    differences = _differences(settings, _wanted(settings))
+    differences = _differences(settings, _wanted(settings)) + _wrong_permissions(settings)
     if as_json:
         print_json([{"kind": d.kind, "what": d.what, "detail": d.detail} for d in differences])
     else:

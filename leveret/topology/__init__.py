@@ -3,7 +3,7 @@
 Not here: the names alone (`leveret.names`) and the arithmetic of delays (`leveret.wheel`).
 """
 
-from leveret.topology.check import Difference, compare
+from leveret.topology.check import Difference, compare, compare_permissions
 from leveret.topology.declare import apply, prune
 from leveret.topology.roles import ROLES, Role, roles_for
 from leveret.topology.table import Topology, build
@@ -16,6 +16,7 @@ __all__ = [
     "apply",
     "build",
     "compare",
+    "compare_permissions",
     "prune",
     "roles_for",
 ]

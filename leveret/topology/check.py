@@ -1,4 +1,4 @@
-"""What stands in the broker, held against the topology table. Pure: no sockets here."""
+"""What stands in the broker, held against the topology table and the roles. No sockets here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from leveret.topology.roles import Role
 from leveret.topology.table import Binding, Topology
 
-__all__ = ["Difference", "compare"]
+__all__ = ["Difference", "compare", "compare_permissions"]
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -79,6 +80,54 @@ def compare(
         if policy.name not in names
     ]
     return sorted(found)
+
+
+def compare_permissions(
+    roles: Iterable[Role],
+    *,
+    permissions: Iterable[Mapping[str, Any]],
+    restrictions: Iterable[Mapping[str, Any]],
+) -> list[Difference]:
+    """Compare the roles with the management API's lists of one virtual host.
+
+    ``restrictions`` are its topic permissions. A topic exchange for which a user has none takes
+    every routing key from it, and RabbitMQ 4.3 forgets those of an exchange that is deleted. Users
+    of other names are somebody else's; a user without any permission here is not used here.
+    """
+    found: list[Difference] = []
+    granted = {entry["user"]: entry for entry in permissions}
+    restricted: dict[str, dict[str, str]] = {}
+    for entry in restrictions:
+        restricted.setdefault(entry["user"], {})[entry["exchange"]] = entry["write"]
+    for role in roles:
+        if role.user not in granted:
+            continue
+        details = [
+            f"{right}: wanted {getattr(role, right)!r}, found {granted[role.user].get(right)!r}"
+            for right in ("configure", "write", "read")
+            if getattr(role, right) != granted[role.user].get(right)
+        ]
+        if details:
+            found.append(
+                Difference(
+                    kind="different", what=f"permissions of {role.user}", detail="; ".join(details)
+                )
+            )
+        present = restricted.get(role.user, {})
+        for exchange in sorted(role.topics.keys() | present.keys()):
+            wanted, there = role.topics.get(exchange), present.get(exchange)
+            if wanted != there:
+                found.append(_restriction(f"{role.user} on {exchange}", wanted, there))
+    return sorted(found)
+
+
+def _restriction(where: str, wanted: str | None, there: str | None) -> Difference:
+    what = f"restriction of {where}"
+    if there is None:
+        return Difference(kind="missing", what=what, detail="it may publish any routing key")
+    if wanted is None:
+        return Difference(kind="unexpected", what=what, detail=f"only {there!r}")
+    return Difference(kind="different", what=what, detail=f"wanted {wanted!r}, found {there!r}")
 
 
 def _objects(

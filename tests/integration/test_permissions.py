@@ -244,10 +244,12 @@ def test_nobody_publishes_before_the_exchanges_restrict_it(fresh_vhost: Vhost) -
     assert sorted(management.topic_permissions(name, user)) == ["leveret.delay", "leveret.jobs"]
 
 
-def apply_with(folder: Path, vhost: Vhost, management_url: str) -> subprocess.CompletedProcess[str]:
-    """Run the command that makes users and topology, as a container's first step does."""
+def topology(
+    vhost: Vhost, management_url: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a `leveret topology` command, as the broker's admin."""
     return subprocess.run(
-        [sys.executable, "-m", "leveret", "topology", "apply", "--passwords", str(folder)],
+        [sys.executable, "-m", "leveret", "topology", *arguments],
         env={
             "PATH": os.environ["PATH"],
             "LEVERET_AMQP_URL": vhost.url("admin"),
@@ -259,12 +261,22 @@ def apply_with(folder: Path, vhost: Vhost, management_url: str) -> subprocess.Co
     )
 
 
+def write_passwords(vhost: Vhost, folder: Path) -> None:
+    """Write the file of each role's password, as an operator does."""
+    for role in ROLES:
+        (folder / f"{role}.password").write_text(f"{vhost.passwords[role]}\n")
+
+
+def apply_with(folder: Path, vhost: Vhost, management_url: str) -> subprocess.CompletedProcess[str]:
+    """Run the command that makes users and topology, as a container's first step does."""
+    return topology(vhost, management_url, "apply", "--passwords", str(folder))
+
+
 def test_one_command_makes_the_users_and_what_they_use(fresh_vhost: Vhost, tmp_path: Path) -> None:
     """An administrator's command brings each role to its password and permissions."""
     management, name = fresh_vhost.management, fresh_vhost.name
     management.put_permissions(name, "leveret-relay", configure=".*", write=NOTHING, read=".*")
-    for role in ROLES:
-        (tmp_path / f"{role}.password").write_text(f"{fresh_vhost.passwords[role]}\n")
+    write_passwords(fresh_vhost, tmp_path)
     answer = apply_with(tmp_path, fresh_vhost, fresh_vhost.management_url)
     assert answer.returncode == 0, answer.stderr
     found = management.get("permissions", name, "leveret-relay")
@@ -292,3 +304,34 @@ def test_without_a_password_for_each_role_nothing_is_changed(
     assert answer.returncode == 2
     assert "worker.password is empty" in answer.stderr
     assert fresh_vhost.management.queues(fresh_vhost.name) == []
+
+
+def test_a_lost_restriction_is_reported_and_comes_back(fresh_vhost: Vhost, tmp_path: Path) -> None:
+    """RabbitMQ 4.3 loses those of an exchange that is deleted, and its users publish any key."""
+    url = fresh_vhost.management_url
+    write_passwords(fresh_vhost, tmp_path)
+    assert apply_with(tmp_path, fresh_vhost, url).returncode == 0
+    found = topology(fresh_vhost, url, "check")
+    assert (found.returncode, found.stderr) == (0, ""), found.stdout
+    fresh_vhost.management.delete_topic_permissions(fresh_vhost.name, ROLES["publisher"].user)
+    found = topology(fresh_vhost, url, "check")
+    assert found.returncode == 1
+    assert found.stdout.splitlines() == [
+        f"missing: restriction of leveret-publisher on {exchange} (it may publish any routing key)"
+        for exchange in ("leveret.delay", "leveret.jobs")
+    ]
+    assert apply_with(tmp_path, fresh_vhost, url).returncode == 0
+    assert topology(fresh_vhost, url, "check").returncode == 0
+
+
+def test_who_may_not_see_permissions_is_told_that_they_were_not_looked_at(
+    fresh_vhost: Vhost, tmp_path: Path
+) -> None:
+    """The rest is compared all the same."""
+    write_passwords(fresh_vhost, tmp_path)
+    assert apply_with(tmp_path, fresh_vhost, fresh_vhost.management_url).returncode == 0
+    found = topology(fresh_vhost, fresh_vhost.management_url_for("monitor"), "check")
+    assert found.returncode == 0, found.stdout
+    assert found.stderr == (
+        "the users' permissions were not looked at: leveret-monitor is no administrator\n"
+    )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leveret import names, wheel
-from leveret.topology import ROLES, build, compare, roles_for
+from leveret.topology import ROLES, build, compare, compare_permissions, roles_for
 from leveret.topology.declare import inside_out
 from leveret.topology.table import DELIVERY_LIMIT
 
@@ -360,6 +360,63 @@ def test_surplus_is_reported_and_a_surplus_binding_can_be_named():
     ]
     assert differences[0].binding.key == "any.email.send"
     assert "any.email.send" in str(differences[0])
+
+
+def as_granted():
+    """Write the roles' permissions as the management API would list them."""
+    return {
+        "permissions": [
+            {"user": r.user, "configure": r.configure, "write": r.write, "read": r.read}
+            for r in ROLES.values()
+        ],
+        "restrictions": [
+            {"user": r.user, "exchange": exchange, "write": write, "read": ".*"}
+            for r in ROLES.values()
+            for exchange, write in r.topics.items()
+        ],
+    }
+
+
+def wrong(**changed):
+    """Compare, with these lists in place of the right ones, and write what differs."""
+    found = compare_permissions(ROLES.values(), **{**as_granted(), **changed})
+    return [str(difference) for difference in found]
+
+
+def test_permissions_as_the_roles_have_them_are_no_difference():
+    """Nor are those of others, and users that are not used here."""
+    permissions = as_granted()["permissions"]
+    other = {"user": "theirs", "configure": ".*", "write": ".*", "read": ".*"}
+    assert wrong(permissions=[*permissions, other]) == []
+    assert wrong(permissions=[], restrictions=[]) == []
+
+
+def test_every_restriction_that_is_missing_surplus_or_different_is_reported():
+    """Without one, a user publishes any routing key."""
+    restrictions = as_granted()["restrictions"]
+    for number, entry in enumerate(restrictions):
+        (line,) = wrong(restrictions=restrictions[:number] + restrictions[number + 1 :])
+        where = f"restriction of {entry['user']} on {entry['exchange']}"
+        assert line == f"missing: {where} (it may publish any routing key)"
+        changed = {**entry, "write": "^any$"}
+        (line,) = wrong(restrictions=[*restrictions[:number], changed, *restrictions[number + 1 :]])
+        assert line.startswith(f"different: {where} (wanted ")
+        assert line.endswith("found '^any$')")
+    surplus = {"user": "leveret-recorder", "exchange": "leveret.jobs", "write": "^$", "read": ".*"}
+    assert wrong(restrictions=[*restrictions, surplus]) == [
+        "unexpected: restriction of leveret-recorder on leveret.jobs (only '^$')"
+    ]
+
+
+@pytest.mark.parametrize("right", ["configure", "write", "read"])
+def test_every_permission_that_differs_is_reported_with_both_values(right):
+    """Too much is as wrong as too little."""
+    permissions = as_granted()["permissions"]
+    number, role = next((n, r) for n, r in enumerate(ROLES.values()) if r.name == "api")
+    permissions[number][right] = ".*"
+    (line,) = wrong(permissions=permissions)
+    values = f"wanted {getattr(role, right)!r}, found '.*'"
+    assert line == f"different: permissions of leveret-api ({right}: {values})"
 
 
 def test_an_exchange_is_declared_behind_all_that_it_hands_messages_to():
