@@ -19,7 +19,6 @@ ALERTS = {
     for rule in group["rules"]
     if "alert" in rule
 }
-pytestmark = pytest.mark.timeout(240)  # Alertmanager may have to be fetched first
 
 
 def alert(name, severity=None, **labels):

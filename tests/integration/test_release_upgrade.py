@@ -315,7 +315,6 @@ def scene(request, fresh_vhost, fresh_database) -> Iterator[tuple[frozen.Release
     return release
 
 
-@pytest.mark.timeout(240)
 def test_this_release_finishes_what_another_began(scene, fresh_vhost, fresh_database, tmp_path):
     """What waited ends as it would have, an old schedule fires, an old letter is replayed."""
     url, ids = fresh_database, {name: job.id for name, job in corpus.jobs().items()}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import struct
+import threading
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
@@ -189,11 +190,29 @@ class Rig:
             return (
                 self.ready(work_queue(queue)) == 0
                 and worker is not None
+                and all(map(self._heard_out, list(worker._source._sessions.values())))
                 and worker._is_idle()
                 and not any(s.held for s in worker._source._sessions.values())
             )
 
         wait_until(idle, timeout=timeout, what="the worker is idle")
+
+    def _heard_out(self, session: Any) -> bool:
+        """Tell whether the worker has received what left the queue before this was called.
+
+        What the broker has sent to a consumer is no longer ready, and may not be there yet; the
+        answer to a question on the same channel comes after it.
+        """
+        answered = threading.Event()
+
+        def ask() -> None:
+            if session.channel.is_open:
+                session.channel.queue_declare(
+                    session.source, passive=True, callback=lambda _frame: answered.set()
+                )
+
+        self.worker._io.call_soon(ask)
+        return answered.wait(5)
 
 
 def publish_raw(

@@ -57,7 +57,6 @@ def _samples():
     return found
 
 
-@pytest.mark.timeout(240)  # promtool may have to be fetched first
 @pytest.mark.parametrize(
     ("what", "files"),
     [("check", RULES), ("test", sorted(CASES.glob("*.yaml")))],
