@@ -12,7 +12,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Row, Select, and_, case, func, or_, select, tuple_, union_all
@@ -49,6 +49,8 @@ __all__ = [
 
 #: The most rows of a page.
 MAX_PAGE = 500
+#: So long may it take until the ledger knows the new job of an edited replay.
+_ON_ITS_WAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +156,7 @@ class Results:
     succeeded: int
     #: Dead or expired once more.
     died_again: int
-    #: Waiting or running.
+    #: Waiting or running, or so new that the ledger does not know it yet.
     live: int
     #: Cancelled, or no longer in the ledger.
     other: int
@@ -432,8 +434,10 @@ def _results_statement(replay_id: int) -> Select[Any]:
         )
         .where(mine, DeadLetter.new_job_id.is_(None))
     )
+    # The ledger may not have heard of it yet; retention takes no job that is younger than a day.
+    expected = and_(JobRow.state.is_(None), DeadLetter.resolved_at > func.now() - _ON_ITS_WAY)
     new = (
-        select(JobRow.state)
+        select(case((expected, State.QUEUED), else_=JobRow.state).label("state"))
         .select_from(DeadLetter)
         .outerjoin(JobRow, JobRow.id == DeadLetter.new_job_id)
         .where(mine, DeadLetter.new_job_id.is_not(None))

@@ -377,6 +377,23 @@ def test_results_say_what_became_of_the_replayed_jobs(engine):
         )
 
 
+def test_a_new_job_that_the_ledger_does_not_know_yet_is_live(engine):
+    """Whoever waits for its end waits on; after a day nobody expects it any more."""
+    with engine.begin() as connection:
+        letter_id = put(connection, {"to": "ada", "n": 1}, reason="bad-arguments")
+    made = replay(engine, edits={"n": 2}, edits_allowed=True)
+    run(engine, made.id)
+    with engine.begin() as connection:
+        found = query.results(connection, made.id)
+        assert found == query.Results(succeeded=0, died_again=0, live=1, other=0)
+        connection.execute(
+            text("UPDATE dead_letters SET resolved_at = now() - interval '25 h' WHERE id = :id"),
+            {"id": letter_id},
+        )
+        found = query.results(connection, made.id)
+        assert found == query.Results(succeeded=0, died_again=0, live=0, other=1)
+
+
 def test_the_history_of_a_job_has_its_runs_its_letters_and_their_replays(engine):
     """From any of its dead letters."""
     job_id = new_id()
