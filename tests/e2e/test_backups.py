@@ -107,7 +107,8 @@ def test_what_is_true_after_a_restore(site, checkout, fresh_database):
             )
             stack.enter_context(pool)
             wait_until(lambda: site.states().get("succeeded") == {*waiting, row}, timeout=60)
-            recorder.kill()
+            for process in (pool, recorder):  # in order, so that the broker knows what is done
+                assert process.terminate() == 0
             stack.pop_all().close()
 
             # The broker's today, the database's yesterday.
