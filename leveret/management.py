@@ -141,11 +141,6 @@ class Management:
         found: list[_JSON] = self.get("vhosts", vhost, "permissions")
         return found
 
-    def restrictions(self, vhost: str) -> list[_JSON]:
-        """Return the topic permissions of each user in a virtual host; for administrators."""
-        found: list[_JSON] = self.get("vhosts", vhost, "topic-permissions")
-        return found
-
     def topic_permissions(self, vhost: str, user: str) -> dict[str, tuple[str, str]]:
         """Return the routing keys that a user may write and read, by topic exchange."""
         found = self.find("topic-permissions", vhost, user) or []

@@ -28,13 +28,8 @@ def _wanted(settings: Settings) -> topology.Topology:
 
 
 def _differences(settings: Settings, wanted: topology.Topology) -> list[topology.Difference]:
-    if settings.management_url is None:
-        raise ConfigurationError(
-            "LEVERET_MANAGEMENT_URL is not set; give the management API's address, such as "
-            "http://user:password@host:15672"
-        )
     vhost = vhost_of(settings.require_amqp_url())
-    with Management(settings.management_url) as management:
+    with Management(_management_url(settings)) as management:
         return topology.compare(
             wanted,
             exchanges=management.get("exchanges", vhost),
@@ -49,7 +44,8 @@ def _differences(settings: Settings, wanted: topology.Topology) -> list[topology
 def _wrong_permissions(settings: Settings) -> list[topology.Difference]:
     """Compare the users' permissions, if the management API's user may see them."""
     vhost = vhost_of(settings.require_amqp_url())
-    with Management(_administrator(settings)) as management:
+    roles = roles_for(settings.queues).values()
+    with Management(_management_url(settings)) as management:
         if "administrator" not in management.tags():
             print(
                 f"the users' permissions were not looked at: {management.user} is no administrator",
@@ -57,9 +53,11 @@ def _wrong_permissions(settings: Settings) -> list[topology.Difference]:
             )
             return []
         return topology.compare_permissions(
-            roles_for(settings.queues).values(),
+            roles,
             permissions=management.permissions(vhost),
-            restrictions=management.restrictions(vhost),
+            topic_permissions={
+                role.user: management.topic_permissions(vhost, role.user) for role in roles
+            },
         )
 
 
@@ -84,6 +82,15 @@ def _grant(settings: Settings, names: tuple[str, ...]) -> None:
     roles = {name: role for name, role in roles_for(settings.queues).items() if name in names}
     with Management(_administrator(settings)) as management:
         grant(management, vhost_of(settings.require_amqp_url()), roles)
+
+
+def _management_url(settings: Settings) -> str:
+    if settings.management_url is None:
+        raise ConfigurationError(
+            "LEVERET_MANAGEMENT_URL is not set; give the management API's address, such as "
+            "http://user:password@host:15672"
+        )
+    return settings.management_url
 
 
 def _administrator(settings: Settings) -> str:

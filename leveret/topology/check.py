@@ -86,19 +86,17 @@ def compare_permissions(
     roles: Iterable[Role],
     *,
     permissions: Iterable[Mapping[str, Any]],
-    restrictions: Iterable[Mapping[str, Any]],
+    topic_permissions: Mapping[str, Mapping[str, tuple[str, str]]],
 ) -> list[Difference]:
-    """Compare the roles with the management API's lists of one virtual host.
+    """Compare the roles with what `Management` tells of one virtual host.
 
-    ``restrictions`` are its topic permissions. A topic exchange for which a user has none takes
-    every routing key from it, and RabbitMQ 4.3 forgets those of an exchange that is deleted. Users
-    of other names are somebody else's; a user without any permission here is not used here.
+    ``topic_permissions`` are those of each user, as `Management.topic_permissions` returns them. A
+    topic exchange for which a user has none takes every routing key from it, and RabbitMQ 4.3
+    forgets those of an exchange that is deleted. Users of other names are somebody else's; a user
+    without any permission here is not used here.
     """
     found: list[Difference] = []
     granted = {entry["user"]: entry for entry in permissions}
-    restricted: dict[str, dict[str, str]] = {}
-    for entry in restrictions:
-        restricted.setdefault(entry["user"], {})[entry["exchange"]] = entry["write"]
     for role in roles:
         if role.user not in granted:
             continue
@@ -113,16 +111,17 @@ def compare_permissions(
                     kind="different", what=f"permissions of {role.user}", detail="; ".join(details)
                 )
             )
-        present = restricted.get(role.user, {})
-        for exchange in sorted(role.topics.keys() | present.keys()):
-            wanted, there = role.topics.get(exchange), present.get(exchange)
+        present = topic_permissions.get(role.user, {})
+        for exchange in role.topics.keys() | present.keys():
+            wanted = role.topics.get(exchange)
+            there, _read = present.get(exchange, (None, None))
             if wanted != there:
-                found.append(_restriction(f"{role.user} on {exchange}", wanted, there))
+                found.append(_topic_permission(f"{role.user} on {exchange}", wanted, there))
     return sorted(found)
 
 
-def _restriction(where: str, wanted: str | None, there: str | None) -> Difference:
-    what = f"restriction of {where}"
+def _topic_permission(where: str, wanted: str | None, there: str | None) -> Difference:
+    what = f"topic permission of {where}"
     if there is None:
         return Difference(kind="missing", what=what, detail="it may publish any routing key")
     if wanted is None:

@@ -69,7 +69,7 @@ class Arrival(NamedTuple):
 
 
 class Intake:
-    """Consumes queues. `take`, `ack`, `is_ready` and `ready_in` are for one other thread.
+    """Consumes queues. `take` and `ack` are for one other thread.
 
     Lost connections, closed channels and queues that are missing are come back to with backoff.
     ``on_count(queue, messages)`` is called on the IO thread, with what `count` has asked for.

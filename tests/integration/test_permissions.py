@@ -306,7 +306,9 @@ def test_without_a_password_for_each_role_nothing_is_changed(
     assert fresh_vhost.management.queues(fresh_vhost.name) == []
 
 
-def test_a_lost_restriction_is_reported_and_comes_back(fresh_vhost: Vhost, tmp_path: Path) -> None:
+def test_a_lost_topic_permission_is_reported_and_comes_back(
+    fresh_vhost: Vhost, tmp_path: Path
+) -> None:
     """RabbitMQ 4.3 loses those of an exchange that is deleted, and its users publish any key."""
     url = fresh_vhost.management_url
     write_passwords(fresh_vhost, tmp_path)
@@ -317,7 +319,8 @@ def test_a_lost_restriction_is_reported_and_comes_back(fresh_vhost: Vhost, tmp_p
     found = topology(fresh_vhost, url, "check")
     assert found.returncode == 1
     assert found.stdout.splitlines() == [
-        f"missing: restriction of leveret-publisher on {exchange} (it may publish any routing key)"
+        f"missing: topic permission of leveret-publisher on {exchange} "
+        "(it may publish any routing key)"
         for exchange in ("leveret.delay", "leveret.jobs")
     ]
     assert apply_with(tmp_path, fresh_vhost, url).returncode == 0

@@ -363,22 +363,21 @@ def test_surplus_is_reported_and_a_surplus_binding_can_be_named():
 
 
 def as_granted():
-    """Write the roles' permissions as the management API would list them."""
+    """Write the roles' permissions as `Management` tells them."""
     return {
         "permissions": [
             {"user": r.user, "configure": r.configure, "write": r.write, "read": r.read}
             for r in ROLES.values()
         ],
-        "restrictions": [
-            {"user": r.user, "exchange": exchange, "write": write, "read": ".*"}
+        "topic_permissions": {
+            r.user: {exchange: (write, ".*") for exchange, write in r.topics.items()}
             for r in ROLES.values()
-            for exchange, write in r.topics.items()
-        ],
+        },
     }
 
 
 def wrong(**changed):
-    """Compare, with these lists in place of the right ones, and write what differs."""
+    """Compare, with these in place of the right ones, and write what differs."""
     found = compare_permissions(ROLES.values(), **{**as_granted(), **changed})
     return [str(difference) for difference in found]
 
@@ -388,23 +387,30 @@ def test_permissions_as_the_roles_have_them_are_no_difference():
     permissions = as_granted()["permissions"]
     other = {"user": "theirs", "configure": ".*", "write": ".*", "read": ".*"}
     assert wrong(permissions=[*permissions, other]) == []
-    assert wrong(permissions=[], restrictions=[]) == []
+    assert wrong(permissions=[], topic_permissions={}) == []
 
 
-def test_every_restriction_that_is_missing_surplus_or_different_is_reported():
+@pytest.mark.parametrize(
+    ("user", "exchange"), [(r.user, e) for r in ROLES.values() for e in r.topics]
+)
+def test_a_topic_permission_that_is_missing_or_different_is_reported(user, exchange):
     """Without one, a user publishes any routing key."""
-    restrictions = as_granted()["restrictions"]
-    for number, entry in enumerate(restrictions):
-        (line,) = wrong(restrictions=restrictions[:number] + restrictions[number + 1 :])
-        where = f"restriction of {entry['user']} on {entry['exchange']}"
-        assert line == f"missing: {where} (it may publish any routing key)"
-        changed = {**entry, "write": "^any$"}
-        (line,) = wrong(restrictions=[*restrictions[:number], changed, *restrictions[number + 1 :]])
-        assert line.startswith(f"different: {where} (wanted ")
-        assert line.endswith("found '^any$')")
-    surplus = {"user": "leveret-recorder", "exchange": "leveret.jobs", "write": "^$", "read": ".*"}
-    assert wrong(restrictions=[*restrictions, surplus]) == [
-        "unexpected: restriction of leveret-recorder on leveret.jobs (only '^$')"
+    where = f"topic permission of {user} on {exchange}"
+    found = as_granted()["topic_permissions"]
+    del found[user][exchange]
+    assert wrong(topic_permissions=found) == [f"missing: {where} (it may publish any routing key)"]
+    found[user][exchange] = ("^any$", ".*")
+    (line,) = wrong(topic_permissions=found)
+    assert line.startswith(f"different: {where} (wanted ")
+    assert line.endswith("found '^any$')")
+
+
+def test_a_surplus_topic_permission_is_reported():
+    """It may keep a process from its work."""
+    found = as_granted()["topic_permissions"]
+    found["leveret-recorder"]["leveret.jobs"] = ("^$", ".*")
+    assert wrong(topic_permissions=found) == [
+        "unexpected: topic permission of leveret-recorder on leveret.jobs (only '^$')"
     ]
 
 
