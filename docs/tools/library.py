@@ -9,7 +9,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any, get_origin
 
 import leveret
 from leveret import Publisher, Receipt, errors
@@ -68,6 +68,9 @@ def _described(name: str, thing: Any) -> Iterator[str]:
             yield f"\n#### {title}\n\n"
             yield _signature(title, getattr(thing, method))
             yield f"{_prose(inspect.getdoc(found) or '')}\n"
+    elif get_origin(thing) is Annotated:
+        yield f"```python\n{name} = Annotated[{thing.__origin__.__name__}, ...]\n```\n"
+        yield from (f"\n{remark}\n" for remark in [_constant(name)] if remark)
     elif callable(thing):
         yield _signature(name, thing)
         yield f"{_prose(inspect.getdoc(thing) or '')}\n"
