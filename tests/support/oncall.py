@@ -38,17 +38,10 @@ GOOD = "7.1"
 
 
 class MailServer:
-    """An HTTP server that takes mails, can be down, and comes back on the same port."""
+    """An HTTP server that takes mails once it is started; until then its port refuses them."""
 
     def __init__(self) -> None:
-        self.port = ports.choose()
-        self.url = f"http://{ports.HOST}:{self.port}/mails"
-        self.taken: list[Any] = []
-        self._server: http.server.HTTPServer | None = None
-
-    def start(self) -> None:
-        """Take mails."""
-        taken = self.taken
+        taken: list[Any] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -61,15 +54,28 @@ class MailServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer((ports.HOST, self.port), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self.taken = taken
+        # Bound and not listening: nobody else can have the port meanwhile.
+        self._server = http.server.ThreadingHTTPServer(
+            (ports.HOST, ports.choose()), Handler, bind_and_activate=False
+        )
+        self._server.server_bind()
+        self._thread: threading.Thread | None = None
+        self.url = f"http://{ports.HOST}:{self._server.server_port}/mails"
+
+    def start(self) -> None:
+        """Take mails."""
+        self._server.server_activate()
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        )
+        self._thread.start()
 
     def stop(self) -> None:
-        """Be down."""
-        if self._server is not None:
+        """End."""
+        if self._thread is not None:
             self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+        self._server.server_close()
 
 
 class Shop:
@@ -152,6 +158,7 @@ class Shop:
             pool.kill_everything()
         self.pools.clear()
         self.mail.stop()
+        self.mail = MailServer()
         self.gate.unlink(missing_ok=True)
         if self.recorder is None:
             self.start_recorder()
